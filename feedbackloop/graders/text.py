@@ -1,0 +1,79 @@
+"""Checks of the text itself. Each maker takes the spec's argument and returns the grader."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from feedbackloop.graders import GraderFunction
+from feedbackloop.models import AIResponse, Case
+
+
+def equals(wanted: Any = None) -> GraderFunction:
+    """The answer is `wanted` (the case's `expected` if none is named), white space around it aside. No opinion without either."""
+
+    def grade(case: Case, response: AIResponse) -> bool | None:
+        text = _wanted(wanted, case)
+        return None if text is None else response.output.strip() == text.strip()
+
+    return grade
+
+
+def contains(wanted: Any = None) -> GraderFunction:
+    """The answer has `wanted` (the case's `expected` if none is named) in it, upper or lower case. No opinion without either."""
+
+    def grade(case: Case, response: AIResponse) -> bool | None:
+        text = _wanted(wanted, case)
+        return None if text is None else text.strip().casefold() in response.output.casefold()
+
+    return grade
+
+
+def regex(pattern: Any) -> GraderFunction:
+    """The pattern is found somewhere in the answer.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it is no regular expression.
+    """
+    if not isinstance(pattern, str):
+        raise TypeError("give it a pattern, as in {regex: '^Dear'}")
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"this is no regular expression: {error}") from error
+
+    def grade(case: Case, response: AIResponse) -> bool:  # noqa: ARG001  the shape of all graders
+        return compiled.search(response.output) is not None
+
+    return grade
+
+
+def json_valid(argument: Any = None) -> GraderFunction:
+    """The answer is JSON, whole; a Markdown fence around it is forgiven.
+
+    Raises:
+        ValueError: it was given an argument.
+    """
+    if argument not in (None, True):
+        raise ValueError("it takes no argument")
+
+    def grade(case: Case, response: AIResponse) -> bool:  # noqa: ARG001  the shape of all graders
+        text = response.output.strip()
+        if fenced := re.fullmatch(r"```(?:json)?\s*\n(.*)\n```", text, re.DOTALL):
+            text = fenced[1]
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            return False
+        return True
+
+    return grade
+
+
+def _wanted(wanted: Any, case: Case) -> str | None:
+    value = case.expected if wanted is None else wanted
+    if value is None:
+        return None
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

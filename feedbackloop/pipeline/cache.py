@@ -1,0 +1,80 @@
+"""Answers that need not be paid for again: equal key, equal question."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+
+from feedbackloop.models import AIRequest, AIResponse, new_id
+from feedbackloop.pipeline.resilience import Clock
+from feedbackloop.providers import Provider
+
+RECENT = 1024
+"""Answers of this very run that are kept at hand: variants that share a prompt ask the same within a few cells."""
+
+
+class Answers:
+    """What is already answered, by key; shared by the onions of an engine."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, AIResponse] = OrderedDict()
+        self.in_flight: dict[str, asyncio.Future[None]] = {}
+
+    def add(self, key: str, response: AIResponse) -> None:
+        """Keep an answer at hand."""
+        self._known[key] = response
+        while len(self._known) > RECENT:
+            self._known.popitem(last=False)
+
+    def get(self, key: str) -> AIResponse | None:
+        """The answer to a key, if it is at hand."""
+        return self._known.get(key)
+
+
+class Cache:
+    """Gives a known answer again, marked as cached; equal keys in flight wait for the first.
+
+    A cached answer keeps the latency and cost of the call that made it. Only the answer of the target that was asked is kept,
+    never a fallback's.
+    """
+
+    def __init__(self, inner: Provider, answers: Answers, clock: Clock) -> None:
+        self._inner = inner
+        self._answers = answers
+        self._clock = clock
+
+    async def complete(self, request: AIRequest) -> AIResponse:
+        """A known answer, or the inner one."""
+        key = request.key
+        if key is None:
+            return await self._inner.complete(request)
+        while True:
+            if known := self._answers.get(key):
+                return _again(known, request, self._clock)
+            first = self._answers.in_flight.get(key)
+            if first is None:
+                break
+            await asyncio.wait([first])
+        done = self._answers.in_flight[key] = asyncio.get_running_loop().create_future()
+        try:
+            response = await self._inner.complete(request)
+            if response.model_used == request.model:
+                self._answers.add(key, response)
+            return response
+        finally:
+            # Whether it worked or not, whoever waits looks again; after a failure the next one asks for itself.
+            del self._answers.in_flight[key]
+            done.set_result(None)
+
+
+def _again(known: AIResponse, request: AIRequest, clock: Clock) -> AIResponse:
+    return known.model_copy(
+        update={
+            "id": new_id(),
+            "request_id": request.id,
+            "cached": True,
+            "attempts": [],
+            "spent_usd": 0.0,
+            "created_at": clock.utc(),
+        }
+    )

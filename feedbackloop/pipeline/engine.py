@@ -1,0 +1,148 @@
+"""One request in, one response out: the onion of layers around a provider, and the one place where errors become responses."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from feedbackloop.errors import ProviderError
+from feedbackloop.models import AIRequest, AIResponse, ProcessingStatus
+from feedbackloop.pipeline.cache import Answers, Cache
+from feedbackloop.pipeline.controller import Controller, RateLimit
+from feedbackloop.pipeline.resilience import CALL, Breaker, Call, CircuitBreaker, Clock, Fallback, Retry, Timeout
+from feedbackloop.pipeline.spending import Budget, Priced, Purse, spent
+from feedbackloop.pipeline.validation import Validate
+from feedbackloop.pricing import Prices
+from feedbackloop.providers import Provider, create, model_name, provider_name
+from feedbackloop.settings import Limits, Settings
+
+
+class Engine:
+    """Answers requests; what batch runs, the app and the gateway all call.
+
+    Args:
+        settings: providers, prices, defaults.
+        limits: how targets may be asked; a provider's own `limits` table wins.
+        budget_usd: what all requests together may cost.
+        cache: whether equal keys share an answer.
+        wrap: put around each provider, such as a recorder.
+        clock: where time comes from.
+        chance: where jitter comes from.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        limits: Limits | None = None,
+        budget_usd: float | None = None,
+        cache: bool = False,
+        wrap: Callable[[Provider], Provider] | None = None,
+        clock: Clock | None = None,
+        chance: random.Random | None = None,
+    ) -> None:
+        self.settings = settings
+        self.limits = limits or settings.limits
+        self.purse = Purse(budget_usd)
+        self.answers = Answers() if cache else None
+        self._wrap = wrap
+        self._clock = clock or Clock()
+        self._chance = chance or random.Random()  # noqa: S311  jitter, not a secret
+        self._prices = Prices(settings)
+        self.controller = Controller(self._limits_of, self._clock)
+        self._providers: dict[str, Provider] = {}
+        self._breakers: dict[str, Breaker] = {}
+        self._onions: dict[tuple[str, ...], Provider] = {}
+
+    def prepare(self, models: Sequence[str]) -> dict[str, str | None]:
+        """Meet now the error that every call would meet: no key, no file, no function.
+
+        Returns:
+            By model, what besides messages and parameters decides its answers (a function's source), if anything.
+
+        Raises:
+            FeedbackLoopError: a model cannot be asked at all.
+        """
+        found = {}
+        for model in models:
+            prepare = getattr(self.provider(model), "prepare", None)
+            found[model] = prepare(model) if prepare else None
+        return found
+
+    async def complete(self, request: AIRequest, models: Sequence[str] = ()) -> AIResponse:
+        """The answer to a request, or a FAILED response that says why there is none.
+
+        Args:
+            models: whom to ask, in turn, as `provider:model`; none means `request.model` alone.
+
+        Raises:
+            BudgetExceeded: the next call could cost more than is left. No model's fault raises anything.
+        """
+        targets = tuple(models) or (model_name(request.model, self.settings),)
+        asked = request if request.model == targets[0] else request.model_copy(update={"model": targets[0]})
+        began = self._clock.now()
+        call = Call(deadline=began + self.limits.deadline)
+        token = CALL.set(call)
+        try:
+            response = await self._onion(targets).complete(asked)
+        except ProviderError as error:
+            response = failure(request, error, self._clock)
+        finally:
+            CALL.reset(token)
+        waited = (self._clock.now() - began - call.queued_s) * 1000
+        if response.cached:
+            return response
+        return response.model_copy(update={"total_ms": waited, "spent_usd": spent(response.attempts)})
+
+    def provider(self, model: str) -> Provider:
+        """The provider of a model, one instance for all its models."""
+        name = provider_name(model, self.settings)
+        if name not in self._providers:
+            provider = create(name, self.settings)
+            self._providers[name] = self._wrap(provider) if self._wrap else provider
+        return self._providers[name]
+
+    async def aclose(self) -> None:
+        """Close what the providers keep open on the running event loop."""
+        for provider in self._providers.values():
+            if aclose := getattr(provider, "aclose", None):
+                await aclose()
+
+    def _onion(self, targets: tuple[str, ...]) -> Provider:
+        if targets not in self._onions:
+            whole: Provider = Fallback([(model, self._target(model, last=model == targets[-1])) for model in targets])
+            self._onions[targets] = Cache(whole, self.answers, self._clock) if self.answers is not None else whole
+        return self._onions[targets]
+
+    def _target(self, model: str, *, last: bool) -> Provider:
+        provider = self.provider(model)
+        limits, clock, prices = self._limits_of(model), self._clock, self._prices
+        breaker = self._breakers.setdefault(model, Breaker())
+        target: Provider = Priced(provider, prices, clock)
+        target = Timeout(target, limits.timeout_s, clock)
+        target = RateLimit(target, self.controller)
+        target = CircuitBreaker(target, breaker, clock, last=last)
+        target = Budget(target, self.purse, prices, getattr(provider, "base_url", None))
+        if getattr(provider, "live", True):
+            target = Validate(target)
+        return Retry(target, limits.retries, clock, self._chance)
+
+    def _limits_of(self, model: str) -> Limits:
+        table = self.settings.providers.get(provider_name(model, self.settings))
+        return table.limits if table and table.limits else self.limits
+
+
+def failure(request: AIRequest, error: ProviderError, clock: Clock) -> AIResponse:
+    """The response that stands for an error: no text poses as an answer."""
+    return AIResponse(
+        request_id=request.id,
+        output="",
+        model_used="none",
+        tokens_used=0,
+        cost_usd=0.0,
+        status=ProcessingStatus.FAILED,
+        error_type=type(error).__name__,
+        error=str(error),
+        attempts=error.attempts,
+        created_at=clock.utc(),
+    )

@@ -1,0 +1,106 @@
+"""The pattern's own face of the engine: a processor made from a primary and a fallback model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import Field
+
+from feedbackloop.models import AIRequest, AIResponse, content_id
+from feedbackloop.pipeline.engine import Engine
+from feedbackloop.pipeline.resilience import Clock
+from feedbackloop.pipeline.validation import presented
+from feedbackloop.pipeline.writer import Writer
+from feedbackloop.providers import model_name
+from feedbackloop.settings import Options, Settings, parse
+from feedbackloop.store import Store
+
+
+class LoopConfig(Options):
+    """What `FeedbackLoop` is made from; a missing key takes its default."""
+
+    primary_model: str = "gpt-4o-mini"
+    fallback_model: str | None = "gpt-4o-mini"
+    max_retries: int = Field(default=3, ge=0)
+    """Further attempts per model after the first."""
+    timeout_s: float = Field(default=60.0, gt=0)
+    """Bounds one attempt; the whole request may take ten times that."""
+
+
+class FeedbackLoop:
+    """Answers a request with the primary model, or the fallback where that fails.
+
+        processor = FeedbackLoop({"primary_model": "openai:gpt-4o", "fallback_model": "openai:gpt-4o-mini", "max_retries": 3})
+        response = await processor.process(AIRequest(input="What is a feedback loop?"))
+
+    Args:
+        config: the keys of `LoopConfig`.
+        store: a store, or its URL, that requests and responses are written to; without one nothing is stored.
+        settings: providers and prices; by default `feedbackloop.toml` of the working directory and the environment.
+        clock: where time comes from.
+
+    Raises:
+        SettingsError: `config` has an unknown key, or a value that makes no sense.
+        UnknownName: a model names a provider that is not known.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any] | None = None,
+        *,
+        store: Store | str | os.PathLike[str] | None = None,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.config = parse(LoopConfig, dict(config or {}), "config")
+        self.store = Store(store) if isinstance(store, str | os.PathLike) else store
+        settings = settings or Settings.load()
+        self._primary = model_name(self.config.primary_model, settings)
+        fallback = self.config.fallback_model
+        self._fallback = None if fallback is None else model_name(fallback, settings)
+        self._engine = Engine(
+            settings,
+            limits=settings.limits.model_copy(
+                update={"retries": self.config.max_retries, "timeout_s": self.config.timeout_s}
+            ),
+            clock=clock,
+        )
+        self._writer: Writer | None = None
+
+    async def process(self, request: AIRequest) -> AIResponse:
+        """The answer to a request.
+
+        A model's failure, a missing key included, comes back as `status=FAILED` with an empty output, `model_used="none"` and
+        the reason in `error`. The text is stripped and cut at 50,000 characters; the store keeps it as it came.
+
+        Raises:
+            UnknownName: the request names a provider that is not known.
+            StoreError: the answer could not be stored.
+        """
+        named = "model" in request.model_fields_set
+        first = model_name(request.model, self._engine.settings) if named else self._primary
+        models = [first, *([self._fallback] if self._fallback not in (None, first) else [])]
+        asked = request.model_copy(update={"model": first})
+        response = await self._engine.complete(asked, [model for model in models if model])
+        if self.store is not None:
+            if self._writer is None:
+                self._writer = Writer(self.store, flush_s=0.0)
+            messages = asked.messages or [{"role": "user", "content": asked.input}]
+            keyed = asked.model_copy(update={"key": content_id(messages, first, asked.params, asked.repeat, None)})
+            await self._writer.written(self._writer.put(keyed, response))
+        return presented(response)
+
+    async def aclose(self) -> None:
+        """Close connections, and write what is left."""
+        await self._engine.aclose()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()

@@ -1,0 +1,257 @@
+"""One part of a run: workers that ask, grade and hand over to the writer, until all is done or something stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from feedbackloop import queries
+from feedbackloop.datasets import Checked, Dataset
+from feedbackloop.errors import BudgetExceeded, StoreError
+from feedbackloop.graders import Grader
+from feedbackloop.models import Case, Record, Run, RunEvent, Task, Variant
+from feedbackloop.pipeline.cells import Asking, Cell, cells
+from feedbackloop.pipeline.engine import Engine
+from feedbackloop.pipeline.grading import grade
+from feedbackloop.pipeline.progress import Progress, RunResult, Tally
+from feedbackloop.pipeline.resilience import Clock
+from feedbackloop.pipeline.writer import Writer
+from feedbackloop.store import Store
+
+HEARTBEAT_S = 5.0
+TICK_S = 0.25
+"""Between two calls of the progress callback."""
+LOOK_AHEAD = 512
+"""Cells that are looked up in one go where earlier answers may be used again."""
+BACKLOG = 20_000
+"""Records that may wait for the store before the run waits for it too."""
+
+
+@dataclass
+class Part:
+    """From a run's start, or from a resume, to its end or a stop."""
+
+    store: Store
+    run: Run
+    task: Task | None
+    variants: Sequence[Variant]
+    dataset: Dataset
+    graders: Sequence[Grader]
+    engine: Engine
+    clock: Clock
+    progress: Callable[[Progress], None] | None
+    stop: asyncio.Event
+
+    def __post_init__(self) -> None:
+        self.tally = Tally()
+        self.reason: str | None = None
+        self.total = 0
+        self.began = self.clock.now()
+        self.ready: deque[Cell] = deque()
+
+    async def go(self, *, resuming: bool) -> RunResult:
+        """Ask, grade and store what is missing.
+
+        Raises:
+            DatasetError: a row cannot be read or rendered; nothing was asked or stored.
+            FeedbackLoopError: a variant cannot be asked at all; nothing was asked or stored.
+            StoreError: the store refused; what it took before stays.
+        """
+        asking = [Asking.of(variant, self.engine) for variant in self.variants]
+        # In a thread, so that Ctrl-C and the progress of others are not held up by a large file.
+        checked = await asyncio.to_thread(self.dataset.check, lambda case: _render(asking, case))
+        self.total = checked.cases * len(asking) * self.run.repeats
+        notes = self._notes(checked, resuming=resuming)
+        done = queries.finished_cells(self.store, self.run.id) if resuming else set()
+        self.reusable = queries.reusable_keys(self.store) if self.engine.answers and self.store.exists() else set()
+        self.run = self.run if resuming else self.run.model_copy(update={"fingerprint": checked.fingerprint})
+        self.store.append(self._opening(resuming=resuming))
+        self.known = queries.known_cases(self.store)
+        every = cells(
+            self.dataset,
+            asking,
+            repeats=self.run.repeats,
+            priority=int(self.run.settings.get("priority") or 5),
+            priorities=checked.priorities,
+            run_id=self.run.id,
+            task=self.run.task,
+        )
+        self.cells = self._missing(every, done)
+        self.began = self.clock.now()
+        self.writer = Writer(self.store)
+        try:
+            await self._work()
+        finally:
+            self.writer.close()
+            await self.engine.aclose()
+            # Also when this task was cancelled: what is written is kept, and the run is known to have stopped.
+            ended = self.reason is None and not self.ready and self.tally.done >= self.total
+            with contextlib.suppress(StoreError):
+                self.store.append([self._event("finished" if ended else "stopped")])
+            self._report()
+        if self.writer.error is not None:
+            raise self.writer.error
+        return RunResult(self.run, self._progress(), self.reason, dict(self.tally.failures), checked, notes)
+
+    async def _work(self) -> None:
+        ticker = asyncio.create_task(self._tick())
+        filling = asyncio.Lock()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.engine.limits.concurrency):
+                    group.create_task(self._worker(filling))
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        finally:
+            ticker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await ticker
+
+    async def _worker(self, filling: asyncio.Lock) -> None:
+        while not self.stop.is_set():
+            if not self.ready:
+                async with filling:
+                    if not self.ready and not await self._fill():
+                        return
+            if not self.ready:
+                continue
+            await self._answer(self.ready.popleft())
+            # Providers that answer from memory never wait for anything; others want their turn all the same.
+            await asyncio.sleep(0)
+            while self.writer.backlog > BACKLOG and self.writer.error is None:
+                await asyncio.sleep(0.01)
+
+    async def _fill(self) -> bool:
+        """Put the next cells into `ready`, and known answers to them at hand; false at the end of the dataset."""
+        found = list(islice(self.cells, LOOK_AHEAD if self.reusable else 64))
+        if self.reusable and self.engine.answers:
+            keys = [cell.request.key for cell in found if cell.request.key and hash(cell.request.key) in self.reusable]
+            if keys:
+                known = await asyncio.to_thread(queries.answers_by_key, self.store, keys)
+                for key, response in known.items():
+                    self.engine.answers.add(key, response)
+        self.ready.extend(found)
+        return bool(found)
+
+    async def _answer(self, cell: Cell) -> None:
+        try:
+            response = await self.engine.complete(cell.request, cell.models)
+        except BudgetExceeded as error:
+            self._stop(str(error))
+            return
+        if response.error_type == "CircuitOpen":
+            # The row is not at fault, its target is: the cell stays missing, to be asked by `resume`.
+            self._stop(f"{response.error}; go on with `feedbackloop resume` when it is back")
+            return
+        ratings = await grade(self.graders, cell.case, response) if self.graders else []
+        records: list[Record] = [cell.request, response, *ratings]
+        if cell.new_case:
+            records.append(cell.case)
+        try:
+            self.writer.put(*records)
+        except StoreError as error:
+            self._stop(str(error))
+            return
+        self.tally.add(response)
+        if response.error_type == "AuthenticationFailed":
+            self._stop(f"{response.error}; the other rows would meet the same")
+
+    def _missing(self, every: Iterator[Cell], done: set[int]) -> Iterator[Cell]:
+        for cell in every:
+            request = cell.request
+            if done and hash((request.case_id, request.variant_id, request.repeat, request.key)) in done:
+                self.tally.skipped += 1
+                continue
+            yield self._with_case(cell)
+
+    def _with_case(self, cell: Cell) -> Cell:
+        """Mark the first cell of a case that the store has not got in this form."""
+        now = queries.case_details(cell.case)
+        if self.known.get(hash(cell.case.id)) == now:
+            return cell
+        self.known[hash(cell.case.id)] = now
+        return cell.with_new_case()
+
+    def _opening(self, *, resuming: bool) -> list[Record]:
+        """What the store must know before the first answer: names and tasks that are new or have changed, the run, its start."""
+        records: list[Record] = []
+        if not resuming:
+            names = (
+                {variant.id: variant.name for variant in queries.variants(self.store)} if self.store.exists() else {}
+            )
+            records += [variant for variant in self.variants if names.get(variant.id) != variant.name]
+            known = queries.task(self.store, self.run.task) if self.store.exists() else None
+            wanted = self.task or known or Task(name=self.run.task)
+            if known is None or known.model_dump(exclude={"created_at"}) != wanted.model_dump(exclude={"created_at"}):
+                records.append(wanted)
+            records.append(self.run)
+        return [*records, self._event("started")]
+
+    def _notes(self, checked: Checked, *, resuming: bool) -> tuple[str, ...]:
+        notes = []
+        if checked.repeated_count:
+            line, first = checked.repeated[0]
+            notes.append(
+                f"{self.dataset.name}: {checked.repeated_count} repeated rows count once (line {line} repeats line {first})"
+            )
+        if resuming and checked.fingerprint != self.run.fingerprint:
+            notes.append(f"{self.dataset.name} has changed since the run began: only what is new or changed is asked")
+        return tuple(notes)
+
+    def _stop(self, reason: str) -> None:
+        self.reason = self.reason or reason
+        self.stop.set()
+
+    async def _tick(self) -> None:
+        beat = self.clock.now()
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._report()
+            if self.clock.now() - beat < HEARTBEAT_S:
+                continue
+            beat = self.clock.now()
+            with contextlib.suppress(StoreError):
+                self.writer.put(self._event("heartbeat"))
+                if await asyncio.to_thread(queries.stop_asked, self.store, self.run.id):
+                    self._stop("it was asked to stop")
+
+    def _progress(self) -> Progress:
+        tally = self.tally
+        return Progress(
+            run_id=self.run.id,
+            total=self.total,
+            done=self.tally.done,
+            completed=tally.completed,
+            failed=tally.failed,
+            cached=tally.cached,
+            skipped=tally.skipped,
+            spent_usd=tally.spent_usd,
+            unpriced=tally.unpriced,
+            elapsed_s=self.clock.now() - self.began,
+            places=self.engine.controller.places(),
+        )
+
+    def _report(self) -> None:
+        if self.progress is not None:
+            self.progress(self._progress())
+
+    def _event(self, kind: Any) -> RunEvent:
+        now = self._progress()
+        counts = {
+            name: getattr(now, name)
+            for name in ("total", "done", "completed", "failed", "cached", "skipped", "spent_usd", "unpriced")
+        }
+        if kind == "stopped":
+            counts["reason"] = self.reason or "it was interrupted"
+        return RunEvent(run_id=self.run.id, kind=kind, pid=os.getpid(), counts=counts, created_at=self.clock.utc())
+
+
+def _render(asking: Sequence[Asking], case: Case) -> None:
+    for one in asking:
+        one.render(case)

@@ -1,0 +1,92 @@
+"""How a run stands, and how it ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from feedbackloop.datasets import Checked
+from feedbackloop.models import AIResponse, ProcessingStatus, Run
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How a run stands, for whoever draws it."""
+
+    run_id: str
+    total: int
+    """Cells, those that were done before a resume included."""
+    done: int
+    completed: int
+    failed: int
+    cached: int
+    skipped: int
+    """Done before, in an earlier part of this run."""
+    spent_usd: float
+    unpriced: int
+    """Answers whose price is unknown: the spend is then at least `spent_usd`."""
+    elapsed_s: float
+    places: Mapping[str, int]
+    """Calls that each target is allowed at once, at present."""
+
+    @property
+    def rate(self) -> float:
+        """Cells per second in this part of the run."""
+        return (self.done - self.skipped) / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds left at this rate."""
+        return (self.total - self.done) / self.rate if self.rate > 0 else None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run, or a part of it, ended."""
+
+    run: Run
+    progress: Progress
+    stopped: str | None
+    """Why it stopped before its end; None when it is finished."""
+    failures: Mapping[str, int]
+    """Number of failed cells by kind of error."""
+    checked: Checked
+    notes: tuple[str, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        """Whether every cell was gone through."""
+        return self.stopped is None
+
+
+@dataclass
+class Tally:
+    """What was counted so far in this part of the run."""
+
+    completed: int = 0
+    failed: int = 0
+    cached: int = 0
+    skipped: int = 0
+    spent_usd: float = 0.0
+    unpriced: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+
+    def add(self, response: AIResponse) -> None:
+        """Count a response."""
+        if response.status is ProcessingStatus.COMPLETED:
+            self.completed += 1
+        else:
+            self.failed += 1
+            self.failures[response.error_type or "unknown"] += 1
+        if response.cached:
+            self.cached += 1
+        elif response.spent_usd is None:
+            self.unpriced += 1
+        else:
+            self.spent_usd += response.spent_usd
+
+    @property
+    def done(self) -> int:
+        """Cells that have an answer or a failure, those of earlier parts included."""
+        return self.completed + self.failed + self.skipped

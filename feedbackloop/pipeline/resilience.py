@@ -1,0 +1,270 @@
+"""Layers that make a call reliable: each is a provider around a provider.
+
+Errors travel up with the attempts that they ended, so that whoever catches one knows what was tried and paid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from feedbackloop.errors import (
+    BudgetExceeded,
+    CircuitOpen,
+    ProviderError,
+    ProviderTimeout,
+    ProviderUnavailable,
+    RateLimited,
+)
+from feedbackloop.models import AIRequest, AIResponse, Attempt, utcnow
+from feedbackloop.providers import Provider
+
+BACKOFF_S = 0.5
+"""Wait before the first retry; doubled for each further one."""
+BACKOFF_MAX_S = 30.0
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where layers take time from; tests put in one that does not wait."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    utc: Callable[[], datetime] = utcnow
+    """The time of day that records carry."""
+
+
+@dataclass
+class Call:
+    """What all layers know of the request in flight."""
+
+    deadline: float
+    """On the engine's clock."""
+    queued_s: float = 0.0
+    """Time spent in our own queue, which is not the model's fault."""
+
+
+CALL: ContextVar[Call] = ContextVar("call")
+"""Set by the engine for each request."""
+
+
+class Fallback:
+    """Asks the first target, and the next where one is exhausted. Its answer is the answer: figures and `model_used` included."""
+
+    def __init__(self, targets: Sequence[tuple[str, Provider]]) -> None:
+        self._targets = targets
+
+    async def complete(self, request: AIRequest) -> AIResponse:
+        """The first answer that a target gives.
+
+        Raises:
+            ProviderError: the last target's, when none answered.
+        """
+        attempts: list[Attempt] = []
+        for number, (model, target) in enumerate(self._targets, start=1):
+            asked = request if request.model == model else request.model_copy(update={"model": model})
+            try:
+                return _after(attempts, await target.complete(asked))
+            except ProviderError as error:
+                attempts += error.attempts
+                error.attempts = attempts
+                if number == len(self._targets):
+                    raise
+            except BudgetExceeded as error:
+                error.attempts = attempts + error.attempts
+                raise
+        raise ProviderError("there is no target to ask")
+
+
+class Retry:
+    """Asks again where that may help, with exponential back-off and jitter, and never past the deadline.
+
+    A 429 is waited for and uses up no retry: the provider said when to come back.
+    """
+
+    def __init__(self, inner: Provider, retries: int, clock: Clock, chance: random.Random) -> None:
+        self._inner = inner
+        self._retries = retries
+        self._clock = clock
+        self._chance = chance
+
+    async def complete(self, request: AIRequest) -> AIResponse:
+        """The first answer.
+
+        Raises:
+            ProviderError: it makes no sense to ask again, or the retries or the time are used up.
+        """
+        attempts: list[Attempt] = []
+        failures = throttled = 0
+        while True:
+            try:
+                return _after(attempts, await self._inner.complete(request))
+            except (ProviderError, BudgetExceeded) as error:
+                attempts += error.attempts
+                error.attempts = attempts
+                if isinstance(error, BudgetExceeded) or not error.retryable:
+                    raise
+                if isinstance(error, RateLimited):
+                    throttled += 1
+                    wait = self._backoff(throttled) if error.retry_after is None else error.retry_after
+                else:
+                    failures += 1
+                    if failures > self._retries:
+                        raise
+                    wait = max(self._backoff(failures), error.retry_after or 0.0)
+                if self._clock.now() + wait >= CALL.get().deadline:
+                    raise
+            await self._clock.sleep(wait)
+
+    def _backoff(self, failures: int) -> float:
+        ceiling = min(BACKOFF_S * 2.0 ** min(failures - 1, 16), BACKOFF_MAX_S)
+        return ceiling * (0.5 + 0.5 * self._chance.random())
+
+
+@dataclass
+class Breaker:
+    """What is known of a target's health; shared by all requests that go to it.
+
+    Closed, it lets everything through. `THRESHOLD` failures in a row open it; after a pause (doubled up to `PAUSE_MAX_S`) one
+    probe may pass, whose end closes or reopens it.
+    """
+
+    THRESHOLD = 8  # random failures of 30% come eight in a row once in 15,000 calls
+    PAUSE_S = 5.0
+    PAUSE_MAX_S = 30.0
+
+    failures: int = 0
+    open_since: float | None = None
+    probe_at: float = 0.0
+    pause_s: float = PAUSE_S
+    probing: bool = field(default=False)
+
+    def may_pass(self, now: float) -> bool:
+        """Whether a request may be sent now; a probe's place is taken by asking."""
+        if self.open_since is None:
+            return True
+        if self.probing or now < self.probe_at:
+            return False
+        self.probing = True
+        return True
+
+    def succeeded(self) -> None:
+        """The target answered, if only with a refusal."""
+        self.failures, self.open_since, self.pause_s, self.probing = 0, None, self.PAUSE_S, False
+
+    def failed(self, now: float) -> None:
+        """The target timed out, was not reachable, or answered 5xx."""
+        self.failures += 1
+        if self.open_since is not None:
+            if self.probing:
+                self.pause_s = min(self.pause_s * 2, self.PAUSE_MAX_S)
+                self.probing, self.probe_at = False, now + self.pause_s
+        elif self.failures >= self.THRESHOLD:
+            self.open_since, self.probe_at = now, now + self.pause_s
+
+
+class CircuitBreaker:
+    """Does not ask a target that keeps failing.
+
+    With a further target to fall back to it gives up at once; on the last one it waits for a probe to succeed, until the
+    deadline or until the target was down for `patience_s`.
+    """
+
+    def __init__(
+        self, inner: Provider, breaker: Breaker, clock: Clock, *, last: bool, patience_s: float = 60.0
+    ) -> None:
+        self._inner = inner
+        self._breaker = breaker
+        self._clock = clock
+        self._last = last
+        self._patience_s = patience_s
+
+    async def complete(self, request: AIRequest) -> AIResponse:
+        """The inner answer.
+
+        Raises:
+            CircuitOpen: the target is down.
+        """
+        attempts: list[Attempt] = []
+        while True:
+            probe = await self._pass(request.model, attempts)
+            try:
+                response = await self._inner.complete(request)
+            except (ProviderTimeout, ProviderUnavailable) as error:
+                self._breaker.failed(self._clock.now())
+                attempts += error.attempts
+                if probe and self._last:
+                    continue  # a failed probe says nothing of this request: it goes on waiting
+                error.attempts = attempts
+                raise
+            except (ProviderError, BudgetExceeded) as error:
+                self._breaker.succeeded()
+                error.attempts = attempts + error.attempts
+                raise
+            except BaseException:
+                if probe:
+                    self._breaker.probing = False
+                raise
+            self._breaker.succeeded()
+            return _after(attempts, response)
+
+    async def _pass(self, model: str, attempts: list[Attempt]) -> bool:
+        """Wait until the request may be sent; returns whether it is a probe."""
+        breaker = self._breaker
+        if breaker.open_since is None:
+            return False
+        while not breaker.may_pass(now := self._clock.now()):
+            opened = now if breaker.open_since is None else breaker.open_since
+            until = min(CALL.get().deadline, opened + self._patience_s)
+            if not self._last or now >= until:
+                error = CircuitOpen(f"{model} has kept failing for {now - opened:.0f} s; it is not asked for now")
+                error.attempts = attempts
+                raise error
+            await self._clock.sleep(min(max(breaker.probe_at - now, 0.05), max(until - now, 0.05), 1.0))
+        return breaker.probing
+
+
+class Timeout:
+    """Bounds one attempt, and never lets it outlive the request's deadline.
+
+    The SDK's own bound is per read: an answer that drips in outlives it.
+    """
+
+    def __init__(self, inner: Provider, timeout_s: float, clock: Clock) -> None:
+        self._inner = inner
+        self._timeout_s = timeout_s
+        self._clock = clock
+
+    async def complete(self, request: AIRequest) -> AIResponse:
+        """The inner answer.
+
+        Raises:
+            ProviderTimeout: it did not come in time.
+        """
+        seconds = max(min(self._timeout_s, CALL.get().deadline - self._clock.now()), 0.0)
+        start = self._clock.utc()
+        began = self._clock.now()
+        try:
+            async with asyncio.timeout(seconds) as bound:
+                return await self._inner.complete(request)
+        except TimeoutError as error:
+            if not bound.expired():
+                raise
+            late = ProviderTimeout(f"{request.model} gave no complete answer within {seconds:.3g} s")
+            waited = (self._clock.now() - began) * 1000
+            late.attempts = [
+                Attempt(
+                    model=request.model, start=start, latency_ms=waited, error_type="ProviderTimeout", error=str(late)
+                )
+            ]
+            raise late from error
+
+
+def _after(attempts: list[Attempt], response: AIResponse) -> AIResponse:
+    """The response with what was tried before it."""
+    return response.model_copy(update={"attempts": attempts + response.attempts}) if attempts else response

@@ -1,0 +1,230 @@
+"""Runs: a dataset put to several variants, each cell answered once, graded and stored while the run goes on.
+
+A cell is (run, case, variant, repeat). Cells are made lazily and in turns (the order of the variants rotates from case to
+case), so that memory stays bounded and a provider's bad hour falls on all of them alike. What is stored is stored: a run that
+stops, for whatever reason, goes on with `resume`, which asks only the cells without a completed answer for their present key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from feedbackloop import queries
+from feedbackloop.datasets import open_dataset
+from feedbackloop.errors import SettingsError, StoreError
+from feedbackloop.graders import create
+from feedbackloop.models import Run, Task, Variant, utcnow
+from feedbackloop.pipeline.engine import Engine
+from feedbackloop.pipeline.part import Part
+from feedbackloop.pipeline.progress import Progress, RunResult
+from feedbackloop.pipeline.resilience import Clock
+from feedbackloop.providers import Provider
+from feedbackloop.settings import Limits, Settings, parse
+from feedbackloop.spec import RunSpec, TaskSpec, VariantSpec
+from feedbackloop.store import Store
+
+
+async def run(
+    dataset: Any,
+    variants: Sequence[Variant | VariantSpec | Mapping[str, Any]],
+    *,
+    store: Store | str | os.PathLike[str],
+    task: str | Task = "default",
+    graders: Sequence[Any] = (),
+    limits: Limits | None = None,
+    repeats: int = 1,
+    budget_usd: float | None = None,
+    limit: int | None = None,
+    priority: int = 5,
+    cache: bool = True,
+    settings: Settings | None = None,
+    id_column: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    stop: asyncio.Event | None = None,
+    wrap: Callable[[Provider], Provider] | None = None,
+    clock: Clock | None = None,
+) -> RunResult:
+    """Put a dataset to some variants and store what they answer.
+
+    Args:
+        dataset: a path, a DataFrame, or an iterable of mappings, texts or cases (`datasets.open_dataset`).
+        variants: records, or mappings with the keys of a spec's variant.
+        store: where everything goes; a URL or a store.
+        task: the feature that is judged.
+        graders: as in a spec (`"json_valid"`, `{"contains": "refund"}`), or functions `(case, response) -> verdict`.
+        limits: how hard targets may be asked; by default those of the settings.
+        repeats: how often each case is put to each variant.
+        budget_usd: no call is made that could take the spend beyond this.
+        limit: only the first rows.
+        priority: 1 to 10, of cases whose metadata name none; higher ones are asked first.
+        cache: whether answers to the very same question are used again.
+        id_column: which column of the dataset is a row's id, if not `id`.
+        progress: called about four times a second, and at the end.
+        stop: set it to stop cleanly: calls in flight are waited for.
+        wrap: put around each provider (`Recorder`).
+
+    Raises:
+        DatasetError: the dataset cannot be read, or a row lacks a variable; before anything is asked or stored.
+        SettingsError: a variant, grader or model cannot work; before anything is asked or stored.
+        StoreError: the store cannot be written; what was written before stays, and `resume` goes on.
+    """
+    settings = settings or Settings.load()
+    records = [_variant(variant) for variant in variants]
+    opened = open_dataset(dataset, id_column=id_column)
+    limits = limits or settings.limits
+    kept = {
+        "base": str(settings.base),
+        "source": opened.source,
+        "id_column": id_column,
+        "graders": [grader for grader in graders if isinstance(grader, str | dict)],
+        "own_graders": sum(not isinstance(grader, str | dict) for grader in graders),
+        "limits": limits.model_dump(exclude_defaults=True),
+        "budget_usd": budget_usd,
+        "limit": limit,
+        "priority": priority,
+        "cache": cache,
+    }
+    clock = clock or Clock()
+    made = Run(
+        task=task.name if isinstance(task, Task) else task,
+        dataset=opened.name,
+        fingerprint="",
+        variants=[variant.id for variant in records],
+        repeats=repeats,
+        settings=kept,
+        git_commit=_git_commit(settings.base),
+        created_at=clock.utc(),
+    )
+    part = Part(
+        store=Store(store) if isinstance(store, str | os.PathLike) else store,
+        run=made,
+        task=task if isinstance(task, Task) else None,
+        variants=records,
+        dataset=opened.head(limit) if limit else opened,
+        graders=[create(grader, settings.base) for grader in graders],
+        engine=Engine(settings, limits=limits, budget_usd=budget_usd, cache=cache, wrap=wrap, clock=clock),
+        clock=clock,
+        progress=progress,
+        stop=stop or asyncio.Event(),
+    )
+    return await part.go(resuming=False)
+
+
+async def run_spec(spec: RunSpec, store: Store, *, settings: Settings | None = None, **options: Any) -> RunResult:
+    """Run what a spec says. `options` are those of `run` that a spec does not hold: progress, stop, wrap, clock, cache, limit."""
+    settings = (settings or Settings.load()).model_copy(update={"base": spec.base})
+    options.setdefault("limit", spec.limit)
+    if options["limit"] is None:
+        options["limit"] = spec.limit
+    return await run(
+        spec.dataset_path,
+        spec.variant_records(),
+        store=store,
+        task=_task(spec.task, store),
+        graders=spec.graders,
+        limits=spec.limits or settings.limits,
+        repeats=spec.repeats,
+        budget_usd=spec.budget_usd,
+        priority=spec.priority,
+        settings=settings,
+        id_column=spec.id_column,
+        **options,
+    )
+
+
+async def resume(
+    store: Store,
+    run_id: str | None = None,
+    *,
+    dataset: Any = None,
+    graders: Sequence[Any] | None = None,
+    budget_usd: float | None = None,
+    settings: Settings | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    stop: asyncio.Event | None = None,
+    wrap: Callable[[Provider], Provider] | None = None,
+    clock: Clock | None = None,
+) -> RunResult:
+    """Go on with a run: ask only the cells without a completed answer for their present key. Failed cells are asked again.
+
+    Args:
+        run_id: the beginning of its id; by default the newest run that is not finished.
+        dataset: in place of the one it began with, if that has moved.
+        graders: needed if it began with functions given from Python.
+        budget_usd: for this part; by default what the run began with.
+
+    Raises:
+        StoreError: there is no such run.
+        DatasetError, SettingsError: as in `run`.
+    """
+    status = queries.find_run(store, run_id, unfinished=True)
+    kept = status.run.settings
+    if status.state == "running":
+        raise StoreError(f"run {status.run.id[:8]} is still going on; stop it first, or wait for its end")
+    if "imported" in kept:
+        raise StoreError(f"run {status.run.id[:8]} holds answers made elsewhere; import them again to complete it")
+    base = Path(kept.get("base") or Path.cwd())
+    settings = (settings or Settings.load()).model_copy(update={"base": base})
+    source = dataset if dataset is not None else kept.get("source")
+    if source is None:
+        raise SettingsError(
+            f"the dataset of run {status.run.id[:8]} was given from Python; give it again: resume(..., dataset=...)"
+        )
+    if graders is None:
+        if kept.get("own_graders"):
+            raise SettingsError(
+                f"run {status.run.id[:8]} had graders given from Python; give them again: resume(..., graders=...)"
+            )
+        graders = kept.get("graders") or []
+    limit = kept.get("limit")
+    opened = open_dataset(source, id_column=kept.get("id_column"))
+    clock = clock or Clock()
+    part = Part(
+        store=store,
+        run=status.run,
+        task=None,
+        variants=queries.variants(store, status.run.variants),
+        dataset=opened.head(limit) if limit else opened,
+        graders=[create(grader, base) for grader in graders],
+        engine=Engine(
+            settings,
+            limits=Limits.model_validate(kept.get("limits") or {}),
+            budget_usd=budget_usd if budget_usd is not None else kept.get("budget_usd"),
+            cache=bool(kept.get("cache", True)),
+            wrap=wrap,
+            clock=clock,
+        ),
+        clock=clock,
+        progress=progress,
+        stop=stop or asyncio.Event(),
+    )
+    return await part.go(resuming=True)
+
+
+def _variant(variant: Variant | VariantSpec | Mapping[str, Any]) -> Variant:
+    if isinstance(variant, Variant):
+        return variant
+    return (variant if isinstance(variant, VariantSpec) else parse(VariantSpec, dict(variant), "variants")).record()
+
+
+def _task(spec: TaskSpec, store: Store) -> Task:
+    """The task as the spec says it; what the spec leaves open stays as the store has it."""
+    known = queries.task(store, spec.name) if store.exists() else None
+    said = spec.model_dump(exclude_none=True)
+    return Task(**said) if known is None else known.model_copy(update={**said, "created_at": utcnow()})
+
+
+def _git_commit(folder: Path) -> str | None:
+    """The commit that the folder is at, if it is in a repository."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None if found.returncode == 0 else None

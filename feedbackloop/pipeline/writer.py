@@ -1,0 +1,95 @@
+"""Records on their way to the store: collected from any thread, written in batches by one."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+
+from feedbackloop.errors import StoreError
+from feedbackloop.models import Record
+from feedbackloop.store import Store
+
+FLUSH_S = 0.2
+"""From one flush's start to the next; with the flush itself, nothing waits longer than 0.25 s on an idle store."""
+
+
+class Writer:
+    """Writes what it is given every 0.2 s; a context manager that flushes on leaving.
+
+    When the store refuses (somebody else holds it past the deadline), `error` is set, nothing more is taken, and what was not
+    written is known to be missing: a run that stops there can be resumed.
+    """
+
+    def __init__(self, store: Store, *, flush_s: float = FLUSH_S) -> None:
+        self._store = store
+        self._flush_s = flush_s
+        self._pending: list[Record] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self._given = self._written = 0
+        self.error: StoreError | None = None
+        self._thread = threading.Thread(target=self._work, name="feedbackloop-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, *records: Record) -> int:
+        """Give records to be written together; returns the mark to wait for with `written`.
+
+        Raises:
+            StoreError: the store refused an earlier batch.
+        """
+        with self._changed:
+            if self.error is not None:
+                raise self.error
+            self._pending.extend(records)
+            self._given += len(records)
+            self._changed.notify()
+            return self._given
+
+    @property
+    def backlog(self) -> int:
+        """How many records wait."""
+        return self._given - self._written
+
+    async def written(self, mark: int) -> None:
+        """Wait until everything up to `mark` is in the file.
+
+        Raises:
+            StoreError: the store refused it.
+        """
+        while self._written < mark:
+            if self.error is not None:
+                raise self.error
+            await asyncio.sleep(0.005)
+
+    def close(self) -> None:
+        """Flush, and stop the thread. An error is left in `error`."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        last = 0.0
+        while True:
+            with self._changed:
+                while not self._pending and not self._closed:
+                    self._changed.wait()
+                # Fill the batch until it is time; closing cuts the wait short.
+                while not self._closed and (rest := last + self._flush_s - time.monotonic()) > 0:
+                    self._changed.wait_for(lambda: self._closed, rest)
+                batch, self._pending = self._pending, []
+                if not batch and self._closed:
+                    return
+            last = time.monotonic()
+            self._write(batch)
+
+    def _write(self, batch: Sequence[Record]) -> None:
+        try:
+            self._store.append(batch)
+        except StoreError as error:
+            self.error = error
+        except Exception as error:
+            self.error = StoreError(f"{self._store.url}: {type(error).__name__}: {error}")
+        self._written += len(batch)

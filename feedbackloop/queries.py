@@ -1,0 +1,257 @@
+"""All SQL that reads. Every function opens the store once, fetches, and gives it back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import pandas as pd
+
+from feedbackloop.errors import StoreError
+from feedbackloop.models import AIResponse, Case, Run, Task, Variant, utcnow
+from feedbackloop.registry import near
+from feedbackloop.rows import encoded
+from feedbackloop.store import Store, fetch
+
+HEARTBEAT_LATE = timedelta(seconds=15)
+"""A run that is not ended and gave no sign of life for this long was interrupted."""
+
+RunState = Literal["running", "finished", "stopped", "interrupted"]
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A run and how it stands."""
+
+    run: Run
+    state: RunState
+    variants: list[str]
+    """Names, in the order of the spec."""
+    counts: dict[str, Any]
+    """Of the last event: done, completed, failed, cached, total, spent_usd."""
+    last_event: datetime
+
+
+def runs(store: Store, task: str | None = None, *, now: datetime | None = None) -> list[RunStatus]:
+    """All runs, newest first."""
+    if not store.exists():
+        return []
+    found = store.load(Run, "SELECT * FROM runs WHERE ? IS NULL OR task = ? ORDER BY created_at DESC", [task, task])
+    names = {variant.id: variant.name for variant in variants(store)}
+    events = store.read(
+        """
+        SELECT run_id, arg_max(kind, (created_at, kind IN ('finished', 'stopped'))) AS kind,
+               CAST(arg_max(counts, (created_at, kind IN ('finished', 'stopped'))) AS VARCHAR) AS counts, max(created_at) AS at
+        FROM run_events WHERE kind <> 'stop_asked' GROUP BY run_id
+        """
+    )
+    last = {row.run_id: row for row in events.itertuples()}
+    moment = now or utcnow()
+    result = []
+    for run in found:
+        event: Any = last.get(run.id)
+        kind: Any = event.kind if event else "started"
+        at = event.at.to_pydatetime() if event else run.created_at
+        state: RunState
+        if kind in ("finished", "stopped"):
+            state = kind
+        else:
+            state = "running" if moment - at < HEARTBEAT_LATE else "interrupted"
+        result.append(
+            RunStatus(run, state, [names.get(id_, id_[:4]) for id_ in run.variants], _counts(event), at.astimezone(UTC))
+        )
+    return result
+
+
+def find_run(store: Store, name: str | None = None, *, unfinished: bool = False) -> RunStatus:
+    """The run whose id begins with `name`, or the newest one.
+
+    Args:
+        unfinished: without a name, the newest one that is not finished.
+
+    Raises:
+        StoreError: there is none, or several ids begin so.
+    """
+    known = runs(store)
+    if not known:
+        raise StoreError(f"{store.url}: there are no runs in this store yet; `feedbackloop run SPEC.yaml` makes one")
+    if name is None:
+        for status in known:
+            if not unfinished or status.state != "finished":
+                return status
+        raise StoreError(
+            f"{store.url}: all runs are finished; name one to go over it again (`feedbackloop status` lists them)"
+        )
+    matching = [status for status in known if status.run.id.startswith(name)]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        raise StoreError(f"{len(matching)} runs begin with '{name}'; give more of the id")
+    raise StoreError(f"{store.url}: there is no run '{name}'{near(name, [status.run.id[:8] for status in known])}")
+
+
+def variants(store: Store, ids: Sequence[str] | None = None) -> list[Variant]:
+    """The variants with these ids in this order, or all, oldest first."""
+    if ids is None:
+        return store.load(Variant, "SELECT * FROM current_variants ORDER BY created_at")
+    found = {
+        v.id: v for v in store.load(Variant, "SELECT * FROM current_variants WHERE list_contains(?, id)", [list(ids)])
+    }
+    return [found[id_] for id_ in ids if id_ in found]
+
+
+def task(store: Store, name: str) -> Task | None:
+    """The task as it stands now."""
+    found = store.load(Task, "SELECT * FROM tasks WHERE name = ? ORDER BY created_at DESC LIMIT 1", [name])
+    return found[0] if found else None
+
+
+def counts(store: Store) -> dict[str, int]:
+    """The loop as four numbers, and what they rest on: answers, votes, decisions, policies, cases, runs."""
+    if not store.exists():
+        return dict.fromkeys(("runs", "cases", "answers", "failed", "votes", "ratings", "decisions", "policies"), 0)
+    row = store.read(
+        """
+        SELECT (SELECT count(*) FROM runs) AS runs, (SELECT count(DISTINCT id) FROM cases) AS cases,
+               (SELECT count(*) FILTER (status = 'completed') FROM current_responses) AS answers,
+               (SELECT count(*) FILTER (status = 'failed') FROM current_responses) AS failed,
+               (SELECT count(*) FROM current_comparisons) AS votes,
+               (SELECT count(*) FROM current_ratings WHERE rater_kind <> 'grader') AS ratings,
+               (SELECT count(*) FROM decisions) AS decisions, (SELECT count(*) FROM policies) AS policies
+        """
+    ).iloc[0]
+    return {str(name): int(value) for name, value in row.items()}
+
+
+def summary(store: Store, run_id: str) -> pd.DataFrame:
+    """A run, a row per variant in the order of the spec.
+
+    Columns: variant, variant_id, answers, failed, cached, checks (mean of all grades, 0 to 1), latency_p50_ms, latency_p95_ms,
+    cost_usd (mean per answer), spent_usd (sum), unpriced (answers without a known price), wins, losses, ties (blind votes; both
+    bad counts as a tie), issues (labels on its answers). Latency and spend leave cached answers out.
+    """
+    return store.read(
+        """
+        WITH listed AS (
+            SELECT unnest(variants) AS variant_id, generate_subscripts(variants, 1) AS place FROM runs WHERE id = $run
+        ), mine AS (
+            SELECT * FROM answers WHERE run_id = $run
+        ), sides AS (
+            SELECT response_a AS response_id, winner = 'a' AS won, winner = 'b' AS lost FROM current_comparisons WHERE blind
+            UNION ALL
+            SELECT response_b, winner = 'b', winner = 'a' FROM current_comparisons WHERE blind
+        ), votes AS (
+            SELECT mine.variant_id, count(*) FILTER (won) AS wins, count(*) FILTER (lost) AS losses,
+                   count(*) FILTER (NOT won AND NOT lost) AS ties
+            FROM sides JOIN mine USING (response_id) GROUP BY mine.variant_id
+        ), figures AS (
+            SELECT variant_id, count(*) FILTER (status = 'completed') AS answers,
+                   count(*) FILTER (status = 'failed') AS failed, count(*) FILTER (cached) AS cached, avg(checks) AS checks,
+                   quantile_cont(latency_ms, 0.5) FILTER (NOT cached AND status = 'completed') AS latency_p50_ms,
+                   quantile_cont(latency_ms, 0.95) FILTER (NOT cached AND status = 'completed') AS latency_p95_ms,
+                   avg(cost_usd) FILTER (status = 'completed') AS cost_usd,
+                   sum(spent_usd) FILTER (NOT cached) AS spent_usd,
+                   count(*) FILTER (spent_usd IS NULL AND NOT cached) AS unpriced, sum(len(issues)) AS issues
+            FROM mine GROUP BY variant_id
+        )
+        SELECT coalesce(variant.name, listed.variant_id[:4]) AS variant, listed.variant_id,
+               coalesce(answers, 0) AS answers, coalesce(failed, 0) AS failed, coalesce(cached, 0) AS cached, checks,
+               latency_p50_ms, latency_p95_ms, cost_usd, spent_usd, coalesce(unpriced, 0) AS unpriced,
+               coalesce(wins, 0) AS wins, coalesce(losses, 0) AS losses, coalesce(ties, 0) AS ties,
+               CAST(coalesce(issues, 0) AS BIGINT) AS issues
+        FROM listed LEFT JOIN figures USING (variant_id) LEFT JOIN votes USING (variant_id)
+        LEFT JOIN current_variants variant ON variant.id = listed.variant_id ORDER BY listed.place
+        """.replace("$run", "?"),
+        [run_id, run_id],
+    )
+
+
+def failures(store: Store, run_id: str) -> pd.DataFrame:
+    """What failed in a run, a row per kind: error_type, variant, failed, example (one of the reasons)."""
+    return store.read(
+        """
+        SELECT error_type, variant, count(*) AS failed, min(error) AS example
+        FROM answers WHERE run_id = ? AND status = 'failed' GROUP BY error_type, variant ORDER BY failed DESC, variant
+        """,
+        [run_id],
+    )
+
+
+def finished_cells(store: Store, run_id: str) -> set[int]:
+    """Hashes of (case_id, variant_id, repeat, key) of the cells that have a completed answer, for `hash((...)) in`."""
+    with store.lease() as connection:
+        connection.execute(
+            """
+            SELECT request.case_id, request.variant_id, request.repeat, request.key
+            FROM requests request JOIN responses response ON response.request_id = request.id
+            WHERE request.run_id = ? AND response.status = 'completed'
+            """,
+            [run_id],
+        )
+        found: set[int] = set()
+        while rows := connection.fetchmany(10_000):
+            found.update(hash(row) for row in rows)
+    return found
+
+
+_REUSABLE = """
+    FROM requests request JOIN responses response ON response.request_id = request.id
+    WHERE response.status = 'completed' AND NOT response.cached AND response.model_used = request.model
+"""
+
+
+def reusable_keys(store: Store) -> set[int]:
+    """Hashes of the keys that have an answer of the very target that was asked."""
+    with store.lease() as connection:
+        connection.execute(f"SELECT DISTINCT request.key {_REUSABLE} AND request.key IS NOT NULL")
+        found: set[int] = set()
+        while rows := connection.fetchmany(10_000):
+            found.update(hash(row[0]) for row in rows)
+    return found
+
+
+def answers_by_key(store: Store, keys: Sequence[str]) -> dict[str, AIResponse]:
+    """The newest reusable answer for each of these keys."""
+    with store.lease() as connection:
+        pairs = fetch(
+            connection,
+            f"SELECT request.key, arg_max(response.id, response.created_at) AS id {_REUSABLE} "
+            "AND list_contains(?, request.key) GROUP BY request.key",
+            [list(keys)],
+        )
+    if pairs.empty:
+        return {}
+    found = store.load(AIResponse, "SELECT * FROM responses WHERE list_contains(?, id)", [pairs["id"].tolist()])
+    by_id = {response.id: response for response in found}
+    return {str(key): by_id[id_] for key, id_ in zip(pairs["key"], pairs["id"], strict=True)}
+
+
+def known_cases(store: Store) -> dict[int, int]:
+    """Hash of a case's id to the hash of what may change about it: (external_id, segment, expected, metadata) as stored."""
+    with store.lease() as connection:
+        connection.execute(
+            "SELECT id, external_id, segment, CAST(expected AS VARCHAR), CAST(metadata AS VARCHAR) FROM current_cases"
+        )
+        found: dict[int, int] = {}
+        while rows := connection.fetchmany(10_000):
+            found.update((hash(row[0]), hash(row[1:])) for row in rows)
+    return found
+
+
+def case_details(case: Case) -> int:
+    """Hash of what may change about a case, as `known_cases` gives it for stored ones."""
+    kept = encoded(case, ("external_id", "segment", "expected", "metadata"))
+    return hash(kept)
+
+
+def stop_asked(store: Store, run_id: str) -> bool:
+    """Whether some process asked this run to stop."""
+    found = store.read("SELECT count(*) AS n FROM run_events WHERE run_id = ? AND kind = 'stop_asked'", [run_id])
+    return bool(found["n"].iloc[0])
+
+
+def _counts(event: Any) -> dict[str, Any]:
+    return dict(json.loads(event.counts)) if event is not None and event.counts else {}

@@ -1,0 +1,358 @@
+"""Where everything lives: append-only tables, one per record class, in one DuckDB file that many processes share.
+
+DuckDB lets one process write to a file. So each operation takes a lease (an exclusive `flock` on `<file>.lease`), opens the
+file, works, closes it, and gives the lease back: the app, a run and a notebook use one file at the same time, in turns of some
+20 ms. Whoever waits too long is told who holds it. What `append` has returned from is in the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from feedbackloop import schema
+from feedbackloop.errors import StoreError
+from feedbackloop.models import TABLES, AIResponse, ProcessingStatus, Record
+from feedbackloop.rows import AnyRecord, from_rows, to_arrow
+
+# A file made by DuckDB 2.0 opens on 1.5 only if it is written in that version's format; looking for extensions on the
+# network costs an off-line machine 1.5 s at the first insert.
+_CONFIG = {"storage_compatibility_version": "v1.5.0", "autoinstall_known_extensions": "false"}
+
+# Below this many rows DuckDB's threads cost more CPU than they save (32 ms against 20 ms for 3 x 250 rows).
+_ROWS_FOR_THREADS = 20_000
+
+SQL_LIMIT_S = 10.0
+"""How long a query of `Store.sql` may hold the lease."""
+
+_TABLE_OF: dict[type[Record], str] = {record: table for table, record in TABLES.items()}
+
+
+class Lease:
+    """The right to have a file open: exclusive among all processes and threads, freed by the system when its holder dies."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.with_name(path.name + ".lease")
+
+    @contextlib.contextmanager
+    def __call__(self, timeout_s: float) -> Iterator[None]:
+        """Hold the lease.
+
+        Raises:
+            StoreError: somebody else held it for all of `timeout_s`; names their process.
+        """
+        try:
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise StoreError(
+                f"{self.path.parent}: cannot write here ({error.strerror}); choose another place with --store"
+            ) from error
+        try:
+            self._acquire(handle, timeout_s)
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()} {Path(sys.argv[0]).name or 'python'}".encode(), 0)
+            yield
+        finally:
+            os.close(handle)  # which frees the lock
+
+    def _acquire(self, handle: int, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        pause = 0.001
+        waiting = threading.Event()  # never set: its wait is a sleep that tests of time leave alone
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    holder = os.pread(handle, 200, 0).decode(errors="replace").partition(" ")
+                    raise StoreError(
+                        f"{self.path.with_suffix('')} has been in use for {timeout_s:g} s by process {holder[0] or '?'} "
+                        f"({holder[2] or 'unknown program'}); wait for it, or stop it, and try again"
+                    ) from None
+                waiting.wait(pause)
+                # Short at first, since most leases last 20 ms; never long, so that nobody starves behind a busy run.
+                pause = min(pause * 1.5, 0.01)
+            else:
+                return
+
+
+class Store:
+    """A store by its URL: a path of a DuckDB file, made at the first write.
+
+    Args:
+        url: the file's path.
+        timeout_s: how long an operation waits for other users of the file before it gives up and names them.
+
+    Raises:
+        StoreError: the URL is of a kind that this version does not know.
+    """
+
+    def __init__(self, url: str | os.PathLike[str] = "loop.duckdb", *, timeout_s: float = 30.0) -> None:
+        self.url = os.fspath(url)
+        scheme = self.url.partition(":")[0]
+        if scheme in {"postgres", "postgresql", "ducklake"}:
+            raise StoreError(f"'{scheme}:' stores are not supported yet; give the path of a file, such as loop.duckdb")
+        self.path = Path(self.url).absolute()
+        self.timeout_s = timeout_s
+        self._lease = Lease(self.path)
+        self._ready_inode: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    def exists(self) -> bool:
+        """Whether there is a file yet."""
+        return self.path.is_file()
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Changes whenever something was written: what pages key their caches by."""
+        total = newest = 0
+        for file in (self.path, self.path.with_name(self.path.name + ".wal")):
+            with contextlib.suppress(FileNotFoundError):
+                stat = file.stat()
+                total += stat.st_size
+                newest = max(newest, stat.st_mtime_ns)
+        return newest, total
+
+    @contextlib.contextmanager
+    def lease(
+        self, *, threads: int | None = None, timeout_s: float | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """An open connection under the lease. Fetch inside, think outside: others wait meanwhile.
+
+        Raises:
+            StoreError: the file is in use, cannot be written, or is no store.
+        """
+        config: dict[str, Any] = dict(_CONFIG)
+        if threads is not None:
+            config["threads"] = threads
+        with self._lease(self.timeout_s if timeout_s is None else timeout_s):
+            connection = self._connect(config)
+            try:
+                yield connection
+            finally:
+                connection.close()
+
+    def append(self, records: Iterable[Record], *, new_only: bool = False) -> int:
+        """Write records as they are, of any mix of classes, in one transaction; returns how many rows were written.
+
+        When this has returned, the rows are in the file. A batch that the database refuses is written row by row: a
+        response at fault is stored as failed, with the reason.
+
+        Args:
+            new_only: leave out rows whose id stands in their table already (makes an import repeatable).
+
+        Raises:
+            StoreError: nothing was written, or (after a refusal) all but the rows that the message names.
+        """
+        batches: dict[str, list[Record]] = {}
+        count = 0
+        for record in records:
+            batches.setdefault(_TABLE_OF[type(record)], []).append(record)
+            count += 1
+        if not count:
+            return 0
+        with self.lease(threads=1 if count < _ROWS_FOR_THREADS else None) as connection:
+            try:
+                return _write(connection, batches, new_only=new_only)
+            except (duckdb.Error, pa.ArrowException, ValueError, OverflowError, UnicodeError) as error:
+                return self._write_singly(connection, batches, new_only=new_only, cause=error)
+
+    def read(self, query: str, parameters: Sequence[Any] | None = None) -> pd.DataFrame:
+        """One query's result; times are aware, in UTC. For the package's own SQL, which lives in `queries.py`."""
+        with self.lease() as connection:
+            return fetch(connection, query, parameters)
+
+    def load(self, record: type[AnyRecord], query: str, parameters: Sequence[Any] | None = None) -> list[AnyRecord]:
+        """One query's rows as records; the query gives the record's columns by name, others are passed over."""
+        with self.lease() as connection:
+            connection.execute(query, parameters) if parameters else connection.execute(query)
+            names = [column[0] for column in connection.description or ()]
+            rows = connection.fetchall()
+        return from_rows(record, names, rows)
+
+    def sql(self, query: str, parameters: Sequence[Any] | None = None) -> pd.DataFrame:
+        """One SELECT of yours as a DataFrame; times are aware, in UTC. Start from the views `answers` and `votes`.
+
+        Raises:
+            StoreError: it is not a single SELECT, is wrong, or took longer than 10 s (others wait meanwhile).
+        """
+        try:
+            statements = duckdb.extract_statements(query)
+        except duckdb.Error as error:
+            raise StoreError(f"this SQL cannot be read: {_first_line(error)}") from error
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise StoreError(
+                "store.sql() runs a single SELECT; to change data, work on a copy of the file with duckdb itself"
+            )
+        if not self.exists():
+            raise StoreError(
+                f"{self.url}: there is no such store yet; `feedbackloop run` or `feedbackloop import` makes it"
+            )
+        with self.lease() as connection:
+            timer = threading.Timer(SQL_LIMIT_S, connection.interrupt)
+            timer.start()
+            try:
+                return fetch(connection, query, parameters)
+            except duckdb.InterruptException as error:
+                raise StoreError(
+                    f"this query took longer than {SQL_LIMIT_S:g} s, and others wait for the store meanwhile; "
+                    f"copy the file and work on the copy: duckdb.connect('copy.duckdb').sql(...)"
+                ) from error
+            except duckdb.Error as error:
+                raise StoreError(f"this SQL failed: {_first_line(error)}") from error
+            finally:
+                timer.cancel()
+
+    def merge(self, other: Store) -> dict[str, int]:
+        """Copy every row of another store that this one lacks (by id); returns new rows by table.
+
+        Raises:
+            StoreError: the other is missing, in use, no store, or this very file.
+        """
+        if not other.exists():
+            raise StoreError(f"{other.url}: there is no such store")
+        if self.path.resolve() == other.path.resolve():
+            raise StoreError(f"{other.url}: this is the store itself; name another one to merge into it")
+        # Opening it once brings an older file to the present schema. Leases are taken in the order of paths, so that two
+        # merges in opposite directions do not wait for each other for ever.
+        with other.lease():
+            pass
+        with contextlib.ExitStack() as stack:
+            if other.path < self.path:
+                stack.enter_context(other._lease(self.timeout_s))
+            connection = stack.enter_context(self.lease())
+            if other.path > self.path:
+                stack.enter_context(other._lease(self.timeout_s))
+            place = str(other.path).replace("'", "''")
+            connection.execute(f"ATTACH '{place}' AS other (READ_ONLY)")
+            counts = {}
+            connection.begin()
+            for table, record in TABLES.items():
+                columns = ", ".join(schema.columns(record))
+                matched = " AND ".join(
+                    f"mine.{key} IS NOT DISTINCT FROM theirs.{key}" for key in schema.identity(record)
+                )
+                connection.execute(
+                    f"INSERT INTO {table} BY NAME SELECT {columns} FROM other.{table} theirs "
+                    f"WHERE NOT EXISTS (FROM {table} mine WHERE {matched})"
+                )
+                counts[table] = int(_scalar(connection))
+            connection.commit()
+            connection.execute("DETACH other")
+        return counts
+
+    def _connect(self, config: dict[str, Any]) -> duckdb.DuckDBPyConnection:
+        try:
+            connection = duckdb.connect(self.path, config=config)
+        except (duckdb.Error, OSError) as error:
+            raise StoreError(f"{self.url}: this file cannot be opened as a store: {_first_line(error)}") from error
+        try:
+            connection.execute("SET TimeZone='UTC'")
+            inode = self.path.stat().st_ino
+            if inode != self._ready_inode:
+                schema.migrate(connection, self.url)
+                self._ready_inode = inode
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, duckdb.Error):
+                raise StoreError(f"{self.url}: this is not a feedbackloop store: {_first_line(error)}") from error
+            raise
+        return connection
+
+    def _write_singly(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        batches: dict[str, list[Record]],
+        *,
+        new_only: bool,
+        cause: Exception,
+    ) -> int:
+        written = 0
+        refused: list[str] = []
+        for table, records in batches.items():
+            for record in records:
+                try:
+                    written += _write(connection, {table: [record]}, new_only=new_only)
+                except (duckdb.Error, pa.ArrowException, ValueError, OverflowError, UnicodeError) as error:
+                    if isinstance(record, AIResponse):
+                        written += _write(connection, {table: [_unstorable(record, error)]}, new_only=new_only)
+                    else:
+                        refused.append(
+                            f"{table} {getattr(record, 'id', getattr(record, 'name', ''))}: {_first_line(error)}"
+                        )
+        if refused:
+            raise StoreError(
+                f"{self.url}: {len(refused)} of the rows could not be stored: {'; '.join(refused[:3])}"
+            ) from cause
+        return written
+
+
+def fetch(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] | None = None) -> pd.DataFrame:
+    """A query's result as a DataFrame whose times are aware, in UTC."""
+    frame = connection.execute(query, parameters).df() if parameters else connection.execute(query).df()
+    for name in frame.columns:
+        if str(frame[name].dtype).startswith("datetime64[") and frame[name].dt.tz is None:
+            frame[name] = frame[name].dt.tz_localize("UTC")
+    return frame
+
+
+def _write(connection: duckdb.DuckDBPyConnection, batches: dict[str, list[Record]], *, new_only: bool) -> int:
+    tables = {table: to_arrow(records) for table, records in batches.items()}
+    written = 0
+    connection.begin()
+    try:
+        for table, rows in tables.items():
+            connection.register("incoming", rows)
+            keys = schema.identity(TABLES[table])
+            unless = ""
+            if new_only:
+                matched = " AND ".join(f"mine.{key} IS NOT DISTINCT FROM incoming.{key}" for key in keys)
+                unless = f" WHERE NOT EXISTS (FROM {table} mine WHERE {matched})"
+            connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming{unless}")
+            written += int(_scalar(connection))
+            connection.unregister("incoming")
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    return written
+
+
+def _scalar(connection: duckdb.DuckDBPyConnection) -> Any:
+    row = connection.fetchone()
+    return row[0] if row else 0
+
+
+def _unstorable(response: AIResponse, error: Exception) -> AIResponse:
+    return AIResponse(
+        id=response.id,
+        request_id=response.request_id,
+        output="",
+        model_used="none",
+        status=ProcessingStatus.FAILED,
+        tokens_used=0,
+        cost_usd=0.0,
+        spent_usd=response.spent_usd,
+        total_ms=response.total_ms,
+        error_type="Unstorable",
+        error=f"the database refused this answer: {_first_line(error)}",
+        created_at=response.created_at,
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

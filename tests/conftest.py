@@ -1,0 +1,67 @@
+"""What holds for every test: no socket but loopback, a clean environment, no long sleeps, files in a temporary folder."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+LONGEST_SLEEP_S = 0.3
+"""Longer waits belong to an injected clock."""
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("OPENAI_", "FEEDBACKLOOP_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
+
+    def checked(inner: Callable[..., object]) -> Callable[..., object]:
+        def guarded(self: socket.socket, address: object) -> object:
+            if self.family in (socket.AF_INET, socket.AF_INET6):
+                host = str(address[0])  # type: ignore[index]
+                if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+                    pytest.fail(f"a test tried to reach {host}")
+            return inner(self, address)
+
+        return guarded
+
+    monkeypatch.setattr(socket.socket, "connect", checked(connect))
+    monkeypatch.setattr(socket.socket, "connect_ex", checked(connect_ex))
+
+
+@pytest.fixture(autouse=True)
+def _no_long_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    sleep, pause = asyncio.sleep, time.sleep
+
+    async def short_sleep(delay: float, result: object = None) -> object:
+        assert delay <= LONGEST_SLEEP_S, f"asyncio.sleep({delay}) in a test: inject a clock"
+        return await sleep(delay, result)
+
+    def short_pause(seconds: float) -> None:
+        assert seconds <= LONGEST_SLEEP_S, f"time.sleep({seconds}) in a test: inject a clock"
+        pause(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", short_sleep)
+    monkeypatch.setattr(time, "sleep", short_pause)
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder with real data; tests that need it skip where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder with real data (../shared/data) is not here")
+    return SHARED
