@@ -6,15 +6,13 @@ Inert and frozen: they neither load nor save themselves. One table per class, it
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
-from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from feedbackloop.identity import content_id, new_id, utcnow
 
 Message = dict[str, Any]
 """A chat message as OpenAI writes it: `role` and `content`, and whatever else an endpoint understands."""
@@ -23,22 +21,6 @@ RaterKind = Literal["human", "user", "grader", "judge"]
 """A person who was asked, an end user, a function, or a model."""
 
 Purpose = Literal["answer", "judge", "optimize", "shadow"]
-
-
-def new_id() -> str:
-    """A fresh uuid4 as text."""
-    return str(uuid4())
-
-
-def utcnow() -> datetime:
-    """The present moment, aware, in UTC."""
-    return datetime.now(UTC)
-
-
-def content_id(*parts: Any) -> str:
-    """128 bits of SHA-256 over the parts' canonical JSON, as 32 hex digits: equal content, equal id, on any machine."""
-    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 class Record(BaseModel):
@@ -386,11 +368,3 @@ TABLES: dict[str, type[Record]] = {
     "policies": Policy,
 }
 """Table name to record class: the plural nouns that people type in a notebook."""
-
-
-def fingerprint(case_ids: Iterable[str]) -> str:
-    """Hash over case ids in their order: equal for equal datasets, whatever file they came in."""
-    digest = hashlib.sha256()
-    for case_id in case_ids:
-        digest.update(case_id.encode())
-    return digest.hexdigest()[:32]

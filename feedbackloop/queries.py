@@ -11,7 +11,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from feedbackloop.errors import StoreError
-from feedbackloop.models import AIResponse, Case, Run, Task, Variant, utcnow
+from feedbackloop.identity import utcnow
+from feedbackloop.models import AIResponse, Case, Run, Task, Variant
 from feedbackloop.registry import near
 from feedbackloop.rows import encoded
 from feedbackloop.store import Store, fetch

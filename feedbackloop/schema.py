@@ -188,7 +188,7 @@ def migrate(connection: duckdb.DuckDBPyConnection, url: str) -> None:
     version = 0
     if "schema_version" in present:
         connection.execute("SELECT max(version) FROM schema_version")
-        version = int((connection.fetchone() or [0])[0] or 0)
+        version = int(connection.fetchall()[0][0] or 0)
     elif present:
         raise StoreError(
             f"{url}: this DuckDB file holds other tables ({', '.join(sorted(present)[:3])}); choose another file for the store"

@@ -1,8 +1,9 @@
 """Where everything lives: append-only tables, one per record class, in one DuckDB file that many processes share.
 
-DuckDB lets one process write to a file. So each operation takes a lease (an exclusive `flock` on `<file>.lease`), opens the
-file, works, closes it, and gives the lease back: the app, a run and a notebook use one file at the same time, in turns of some
-20 ms. Whoever waits too long is told who holds it. What `append` has returned from is in the file.
+DuckDB lets one process write to a file. So each operation takes a lease (an exclusive `flock` on `<file>.lease`), attaches the
+file to an in-memory connection that stays (5 ms, where opening a database anew takes 20), works, detaches it, and gives the lease
+back: the app, a run and a notebook use one file at the same time. Whoever waits too long is told who holds it. What `append` has
+returned from is in the file.
 """
 
 from __future__ import annotations
@@ -26,17 +27,19 @@ from feedbackloop.errors import StoreError
 from feedbackloop.models import TABLES, AIResponse, ProcessingStatus, Record
 from feedbackloop.rows import AnyRecord, from_rows, to_arrow
 
-# A file made by DuckDB 2.0 opens on 1.5 only if it is written in that version's format; looking for extensions on the
-# network costs an off-line machine 1.5 s at the first insert.
-_CONFIG = {"storage_compatibility_version": "v1.5.0", "autoinstall_known_extensions": "false"}
+# Looking for extensions on the network costs an off-line machine 1.5 s at the first insert.
+_CONFIG: dict[str, Any] = {"autoinstall_known_extensions": "false"}
 
-# Below this many rows DuckDB's threads cost more CPU than they save (32 ms against 20 ms for 3 x 250 rows).
-_ROWS_FOR_THREADS = 20_000
+# A new file is written in this version's format: one in DuckDB 2.0's own does not open on 1.5.
+_NEW = "(STORAGE_VERSION 'v1.5.0')"
 
 SQL_LIMIT_S = 10.0
 """How long a query of `Store.sql` may hold the lease."""
 
 _TABLE_OF: dict[type[Record], str] = {record: table for table, record in TABLES.items()}
+
+
+_of_parents: list[duckdb.DuckDBPyConnection] = []
 
 
 class Lease:
@@ -107,6 +110,8 @@ class Store:
         self.timeout_s = timeout_s
         self._lease = Lease(self.path)
         self._ready_inode: int | None = None
+        self._memory: duckdb.DuckDBPyConnection | None = None
+        self._memory_pid = 0
 
     def __repr__(self) -> str:
         return f"Store({self.url!r})"
@@ -127,23 +132,24 @@ class Store:
         return newest, total
 
     @contextlib.contextmanager
-    def lease(
-        self, *, threads: int | None = None, timeout_s: float | None = None
-    ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """An open connection under the lease. Fetch inside, think outside: others wait meanwhile.
+    def lease(self, *, timeout_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection with the file attached, under the lease. Fetch inside, think outside: others wait meanwhile.
 
         Raises:
             StoreError: the file is in use, cannot be written, or is no store.
         """
-        config: dict[str, Any] = dict(_CONFIG)
-        if threads is not None:
-            config["threads"] = threads
         with self._lease(self.timeout_s if timeout_s is None else timeout_s):
-            connection = self._connect(config)
+            memory = self._attach()
             try:
-                yield connection
+                # A cursor is a connection of its own: what is left open on it, a transaction or a result, ends with it.
+                connection = memory.cursor()
+                try:
+                    self._open(connection)
+                    yield connection
+                finally:
+                    connection.close()
             finally:
-                connection.close()
+                self._detach(memory)
 
     def append(self, records: Iterable[Record], *, new_only: bool = False) -> int:
         """Write records as they are, of any mix of classes, in one transaction; returns how many rows were written.
@@ -164,7 +170,7 @@ class Store:
             count += 1
         if not count:
             return 0
-        with self.lease(threads=1 if count < _ROWS_FOR_THREADS else None) as connection:
+        with self.lease() as connection:
             try:
                 return _write(connection, batches, new_only=new_only)
             except (duckdb.Error, pa.ArrowException, ValueError, OverflowError, UnicodeError) as error:
@@ -242,35 +248,47 @@ class Store:
             connection.begin()
             for table, record in TABLES.items():
                 columns = ", ".join(schema.columns(record))
-                matched = " AND ".join(
-                    f"mine.{key} IS NOT DISTINCT FROM theirs.{key}" for key in schema.identity(record)
-                )
                 connection.execute(
                     f"INSERT INTO {table} BY NAME SELECT {columns} FROM other.{table} theirs "
-                    f"WHERE NOT EXISTS (FROM {table} mine WHERE {matched})"
+                    f"WHERE NOT EXISTS (FROM {table} mine WHERE {_same(record)})"
                 )
                 counts[table] = int(_scalar(connection))
             connection.commit()
             connection.execute("DETACH other")
         return counts
 
-    def _connect(self, config: dict[str, Any]) -> duckdb.DuckDBPyConnection:
+    def _attach(self) -> duckdb.DuckDBPyConnection:
+        # A forked process must not work on its parent's connection, nor close it: that waits for threads it has not got.
+        if self._memory is not None and self._memory_pid != os.getpid():
+            _of_parents.append(self._memory)
+            self._memory = None
+        if self._memory is None:
+            self._memory, self._memory_pid = duckdb.connect(":memory:", config=_CONFIG), os.getpid()
+            self._memory.execute("SET GLOBAL TimeZone='UTC'")
+        place = str(self.path).replace("'", "''")
         try:
-            connection = duckdb.connect(self.path, config=config)
+            self._memory.execute(f"ATTACH '{place}' AS store {'' if self.exists() else _NEW}")
         except (duckdb.Error, OSError) as error:
             raise StoreError(f"{self.url}: this file cannot be opened as a store: {_first_line(error)}") from error
+        return self._memory
+
+    def _open(self, connection: duckdb.DuckDBPyConnection) -> None:
         try:
-            connection.execute("SET TimeZone='UTC'")
+            connection.execute("USE store")
             inode = self.path.stat().st_ino
             if inode != self._ready_inode:
                 schema.migrate(connection, self.url)
                 self._ready_inode = inode
-        except BaseException as error:
-            connection.close()
-            if isinstance(error, duckdb.Error):
-                raise StoreError(f"{self.url}: this is not a feedbackloop store: {_first_line(error)}") from error
-            raise
-        return connection
+        except duckdb.Error as error:
+            raise StoreError(f"{self.url}: this is not a feedbackloop store: {_first_line(error)}") from error
+
+    def _detach(self, memory: duckdb.DuckDBPyConnection) -> None:
+        try:
+            memory.execute("DETACH store")
+        except duckdb.Error:
+            # Whatever holds on to the file goes with the connection; the lease must not be given back before.
+            memory.close()
+            self._memory = None
 
     def _write_singly(
         self,
@@ -310,30 +328,39 @@ def fetch(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequenc
 
 
 def _write(connection: duckdb.DuckDBPyConnection, batches: dict[str, list[Record]], *, new_only: bool) -> int:
-    tables = {table: to_arrow(records) for table, records in batches.items()}
-    written = 0
-    connection.begin()
+    script = ["BEGIN"]
+    for table, records in batches.items():
+        connection.register(f"incoming_{table}", to_arrow(records))
+        unless = f" WHERE NOT EXISTS (FROM {table} mine WHERE {_same(TABLES[table])})" if new_only else ""
+        script.append(f"INSERT INTO {table} BY NAME SELECT * FROM incoming_{table} theirs{unless}")
     try:
-        for table, rows in tables.items():
-            connection.register("incoming", rows)
-            keys = schema.identity(TABLES[table])
-            unless = ""
-            if new_only:
-                matched = " AND ".join(f"mine.{key} IS NOT DISTINCT FROM incoming.{key}" for key in keys)
-                unless = f" WHERE NOT EXISTS (FROM {table} mine WHERE {matched})"
-            connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming{unless}")
-            written += int(_scalar(connection))
-            connection.unregister("incoming")
-        connection.commit()
+        before = _count(connection, batches) if new_only else 0
+        # One script and not a call for each statement: every call waits anew for Python's lock, which a busy run holds.
+        connection.execute("; ".join([*script, "COMMIT"]))
+        return _count(connection, batches) - before if new_only else sum(len(records) for records in batches.values())
     except BaseException:
-        connection.rollback()
+        with contextlib.suppress(
+            duckdb.Error
+        ):  # where it failed before BEGIN or within COMMIT there is nothing to undo
+            connection.rollback()
         raise
-    return written
+    finally:
+        for table in batches:
+            connection.unregister(f"incoming_{table}")
+
+
+def _count(connection: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> int:
+    return sum(int(_scalar(connection.execute(f"SELECT count(*) FROM {table}"))) for table in tables)
+
+
+def _same(record: type[Record]) -> str:
+    """SQL for: the row `theirs` stands in the table already."""
+    return " AND ".join(f"mine.{key} IS NOT DISTINCT FROM theirs.{key}" for key in schema.identity(record))
 
 
 def _scalar(connection: duckdb.DuckDBPyConnection) -> Any:
-    row = connection.fetchone()
-    return row[0] if row else 0
+    rows = connection.fetchall()  # all: DuckDB 2.0 takes a result as unfinished until a fetch finds no more
+    return rows[0][0] if rows else 0
 
 
 def _unstorable(response: AIResponse, error: Exception) -> AIResponse:

@@ -9,7 +9,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "feedbackloop"
 
 LAYERS = [
-    {"models", "errors", "text"},
+    {"identity", "models", "errors", "text"},
     {"registry", "settings", "spec", "datasets", "prompts", "pricing", "schema", "rows", "store", "stats", "bundled"},
     {"providers", "queries"},
     {"graders", "comparisons", "importers", "plots"},
@@ -19,7 +19,7 @@ LAYERS = [
 ]
 # Where a module of a layer builds on another one of the same layer.
 WITHIN = {
-    "models": set(),
+    "models": {"identity"},
     "errors": {"models"},
     "settings": {"registry", "errors"},
     "spec": {"settings", "registry"},

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from feedbackloop.errors import SettingsError
-from feedbackloop.models import AIResponse, Case, content_id
+from feedbackloop.identity import content_id
+from feedbackloop.models import AIResponse, Case
 from feedbackloop.registry import Registry, near
 
 __all__ = ["GRADERS", "Grade", "Grader", "create"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 
-from feedbackloop.models import AIRequest, AIResponse, new_id
+from feedbackloop.identity import new_id
+from feedbackloop.models import AIRequest, AIResponse
 from feedbackloop.pipeline.resilience import Clock
 from feedbackloop.providers import Provider
 

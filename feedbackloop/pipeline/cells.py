@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from feedbackloop.errors import SettingsError
-from feedbackloop.models import AIRequest, Case, Message, Variant, content_id
+from feedbackloop.identity import content_id
+from feedbackloop.models import AIRequest, Case, Message, Variant
 from feedbackloop.pipeline.engine import Engine
 from feedbackloop.prompts import Prompt, last_user_text
 from feedbackloop.providers import model_name

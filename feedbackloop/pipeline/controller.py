@@ -68,6 +68,8 @@ class Gate:
         """Seconds until the rates let one more pass; infinite while every place is taken."""
         if self.in_flight >= max(int(self.places), 1):
             return float("inf")
+        if not (self.closed_until or self.requests or self.tokens):
+            return 0.0
         now = self.clock.now()
         waits = [bucket.wait(now) for bucket in (self.requests, self.tokens) if bucket]
         return max([self.closed_until - now, *waits, 0.0])

@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from pydantic import Field
 
-from feedbackloop.models import AIRequest, AIResponse, content_id
+from feedbackloop.identity import content_id
+from feedbackloop.models import AIRequest, AIResponse
 from feedbackloop.pipeline.engine import Engine
 from feedbackloop.pipeline.resilience import Clock
 from feedbackloop.pipeline.validation import presented

@@ -21,7 +21,8 @@ from feedbackloop.errors import (
     ProviderUnavailable,
     RateLimited,
 )
-from feedbackloop.models import AIRequest, AIResponse, Attempt, utcnow
+from feedbackloop.identity import utcnow
+from feedbackloop.models import AIRequest, AIResponse, Attempt
 from feedbackloop.providers import Provider
 
 BACKOFF_S = 0.5

@@ -18,7 +18,8 @@ from feedbackloop import queries
 from feedbackloop.datasets import open_dataset
 from feedbackloop.errors import SettingsError, StoreError
 from feedbackloop.graders import create
-from feedbackloop.models import Run, Task, Variant, utcnow
+from feedbackloop.identity import utcnow
+from feedbackloop.models import Run, Task, Variant
 from feedbackloop.pipeline.engine import Engine
 from feedbackloop.pipeline.part import Part
 from feedbackloop.pipeline.progress import Progress, RunResult

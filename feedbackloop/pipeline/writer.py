@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -11,12 +12,30 @@ from feedbackloop.errors import StoreError
 from feedbackloop.models import Record
 from feedbackloop.store import Store
 
-FLUSH_S = 0.2
+FLUSH_S = 0.18
 """From one flush's start to the next; with the flush itself, nothing waits longer than 0.25 s on an idle store."""
 
 
+SWITCH_S = 0.0005
+"""Python's switch interval while a writer lives. At the usual 5 ms, a flush that takes 20 ms alone takes 150 beside a busy event
+loop, since each of its steps waits for the interpreter anew."""
+
+_living = 0
+_usual = sys.getswitchinterval()
+_counting = threading.Lock()
+
+
+def _count_living(change: int) -> None:
+    global _living, _usual  # noqa: PLW0603  the interval is the process's own, and so is the count of who wants it short
+    with _counting:
+        if not _living:
+            _usual = sys.getswitchinterval()
+        _living += change
+        sys.setswitchinterval(min(_usual, SWITCH_S) if _living else _usual)
+
+
 class Writer:
-    """Writes what it is given every 0.2 s; a context manager that flushes on leaving.
+    """Writes what it is given every 0.18 s; a context manager that flushes on leaving.
 
     When the store refuses (somebody else holds it past the deadline), `error` is set, nothing more is taken, and what was not
     written is known to be missing: a run that stops there can be resumed.
@@ -30,6 +49,7 @@ class Writer:
         self._closed = False
         self._given = self._written = 0
         self.error: StoreError | None = None
+        _count_living(+1)
         self._thread = threading.Thread(target=self._work, name="feedbackloop-writer", daemon=True)
         self._thread.start()
 
@@ -69,6 +89,7 @@ class Writer:
             self._closed = True
             self._changed.notify()
         self._thread.join()
+        _count_living(-1)
 
     def _work(self) -> None:
         last = 0.0

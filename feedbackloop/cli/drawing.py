@@ -1,0 +1,209 @@
+"""Tables and sentences on the terminal. Whatever came from models or files is shown as plain text, never as markup."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from feedbackloop.cli.wording import ago, count, dollars, milliseconds, printable, spend
+from feedbackloop.doctor import Check
+from feedbackloop.queries import RunStatus
+
+_STATES = {"finished": "green", "running": "cyan", "stopped": "yellow", "interrupted": "yellow"}
+_MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "problem": ("problem", "bold red")}
+
+
+def console() -> Console:
+    """Standard output as it is now."""
+    return Console(file=sys.stdout, highlight=False, emoji=False)
+
+
+def say(text: str, style: str = "") -> None:
+    """A sentence. It is not broken where output goes to a file, so that lines can be searched for."""
+    out = console()
+    out.print(Text(printable(text), style=style), soft_wrap=not out.is_terminal)
+
+
+def blank() -> None:
+    """An empty line."""
+    console().print()
+
+
+def steps(*commands: tuple[str, str]) -> None:
+    """What can be done next: commands, each with what it is good for."""
+    table = Table.grid(padding=(0, 3))
+    table.add_column(no_wrap=True, overflow="ignore")
+    table.add_column()
+    for command, purpose in commands:
+        table.add_row(Text(printable(command), style="cyan"), Text(purpose, style="dim"))
+    out = console()
+    out.print(Text("Next:"))
+    if out.is_terminal:
+        out.print(Padding(table, (0, 0, 0, 2)))
+        return
+    for command, purpose in commands:
+        out.print(Text(f"  {printable(command)}   # {purpose}"), soft_wrap=True)
+
+
+def results(summary: pd.DataFrame) -> None:
+    """What a run came to, a row for each variant. Columns that would be empty for all of them are left out."""
+    rows = summary.to_dict("records")
+    table = _table()
+    table.add_column("variant", overflow="fold")
+    columns: list[tuple[str, list[str]]] = [
+        ("answers", [f"{row['answers']:,}" for row in rows]),
+        ("failed", [f"{row['failed']:,}" for row in rows]),
+    ]
+    if any(row["cached"] for row in rows):
+        columns.append(("reused", [f"{row['cached']:,}" for row in rows]))
+    if not all(_missing(row["checks"]) for row in rows):
+        columns.append(("checks", ["-" if _missing(row["checks"]) else f"{row['checks']:.0%}" for row in rows]))
+    columns.append(("median time", [milliseconds(_number(row["latency_p50_ms"])) for row in rows]))
+    columns.append(("$/1,000", [_per_thousand(row["cost_usd"]) for row in rows]))
+    if any(row["wins"] + row["losses"] + row["ties"] for row in rows):
+        columns.append(("won-lost-tied", [f"{row['wins']}-{row['losses']}-{row['ties']}" for row in rows]))
+    if any(row["issues"] for row in rows):
+        columns.append(("issues", [f"{row['issues']:,}" for row in rows]))
+    for title, _ in columns:
+        table.add_column(title, justify="right", no_wrap=True)
+    for number, row in enumerate(rows):
+        failed = "red" if row["failed"] else ""
+        cells = [Text(values[number], style=failed if title == "failed" else "") for title, values in columns]
+        table.add_row(Text(printable(row["variant"]), style="bold"), *cells)
+    console().print(table)
+
+
+def legend(summary: pd.DataFrame) -> None:
+    """What the columns of `results` mean, as far as they do not say it themselves."""
+    told = ["median time: of an answer", "$/1,000: cost of so many answers"]
+    if summary["checks"].notna().any():
+        told.insert(0, "checks: share passed")
+    if (summary["wins"] + summary["losses"] + summary["ties"]).any():
+        told.append("won-lost-tied: in blind votes")
+    if summary["issues"].any():
+        told.append("issues: faults that raters named")
+    say("; ".join(told) + ".", "dim")
+
+
+def spent_in_all(summary: pd.DataFrame) -> str:
+    """What a run's answers cost together."""
+    return spend(float(summary["spent_usd"].fillna(0.0).astype(float).sum()), int(summary["unpriced"].sum()))
+
+
+def without_price(summary: pd.DataFrame) -> list[str]:
+    """Variants that answered at a price that nobody knows."""
+    return [str(row["variant"]) for row in summary.to_dict("records") if row["answers"] and _missing(row["cost_usd"])]
+
+
+def failures(found: pd.DataFrame) -> None:
+    """What failed, a row for each kind and variant, with one of the reasons."""
+    if found.empty:
+        return
+    table = _table()
+    table.add_column("failed", justify="right", style="red")
+    table.add_column("variant", overflow="fold")
+    table.add_column("kind", no_wrap=True)
+    table.add_column("for example", overflow="fold")
+    for row in found.to_dict("records"):
+        example = "" if row["example"] is None else printable(row["example"], 200)
+        table.add_row(
+            f"{row['failed']:,}", *(Text(printable(row[name])) for name in ("variant", "error_type")), Text(example)
+        )
+    console().print(table)
+
+
+def runs(listed: Sequence[RunStatus], now: datetime) -> None:
+    """The list of runs."""
+    table = _table()
+    table.add_column("run", no_wrap=True)
+    table.add_column("begun", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("done", justify="right", no_wrap=True)
+    table.add_column("failed", justify="right", no_wrap=True)
+    table.add_column("task, dataset and variants", overflow="fold")
+    for status in listed:
+        failed = int(status.counts.get("failed", 0))
+        what = Text(printable(f"{status.run.task} on {status.run.dataset}"))
+        what.append(f"\n{printable(', '.join(status.variants))}", style="dim")
+        table.add_row(
+            Text(status.run.id[:8], style="cyan"),
+            ago(status.run.created_at, now),
+            Text(status.state, style=_STATES[status.state]),
+            done(status),
+            Text(f"{failed:,}", style="red" if failed else ""),
+            what,
+        )
+    console().print(table)
+
+
+def done(status: RunStatus) -> str:
+    """How far a run has come."""
+    answered = int(status.counts.get("done", status.counts.get("completed", 0)))
+    total = status.counts.get("total")
+    return f"{answered:,}" if total is None else f"{answered:,}/{int(total):,}"
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> None:
+    """Names and what they stand for, one below the other."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, Text(printable(value)))
+    console().print(Padding(table, (0, 0, 0, 2)))
+
+
+def checks(found: Sequence[Check]) -> None:
+    """What `doctor` found."""
+    table = _table()
+    table.add_column("check", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("found", overflow="fold")
+    for check in found:
+        mark, style = _MARKS[check.state]
+        told = Text(printable(check.found))
+        if check.advice:
+            told.append(f"\n{printable(check.advice)}", style="dim")
+        table.add_row(Text(printable(check.name)), Text(mark, style=style), told)
+    console().print(table)
+
+
+def counted(counts: dict[str, int]) -> str:
+    """The loop as numbers."""
+    answers = count(counts["answers"], "answer")
+    if counts["failed"]:
+        answers += f" ({counts['failed']:,} failed)"
+    return ", ".join(
+        [
+            count(counts["runs"], "run"),
+            count(counts["cases"], "case"),
+            answers,
+            count(counts["votes"], "vote"),
+            count(counts["decisions"], "decision"),
+        ]
+    )
+
+
+def _table() -> Table:
+    return Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+
+
+def _per_thousand(cost_usd: Any) -> str:
+    return "unknown" if _missing(cost_usd) else dollars(float(cost_usd) * 1000).removeprefix("$")
+
+
+def _number(value: Any) -> float | None:
+    return None if _missing(value) else float(value)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))

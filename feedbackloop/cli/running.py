@@ -1,0 +1,258 @@
+"""Commands that start runs, go on with them, and show how they stand."""
+# ruff: noqa: PLC0415, D301 - see the package's docstring; \b keeps the lines of examples as they are
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from feedbackloop.cli.options import StoreOption, open_store, same_store
+from feedbackloop.cli.wording import ago, count, duration, spend
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from feedbackloop.cli.watching import Going, Watch
+    from feedbackloop.pipeline import RunResult
+    from feedbackloop.queries import RunStatus
+    from feedbackloop.store import Store
+
+
+def run(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A run spec (YAML); `feedbackloop init` writes one.")],
+    store: StoreOption = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Only the first N cases, to try the spec.", show_default="all"),
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.jsonl", help="Write every answer to this file, for replaying it with recorded:FILE.jsonl."
+        ),
+    ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Ask again even what was asked before in the very same words.")
+    ] = False,
+) -> None:
+    """Put a dataset to models as a spec says, and store the answers.
+
+    The whole dataset is checked before the first call is paid for. Ctrl-C stops cleanly; [cyan]feedbackloop resume[/] goes on.
+
+    \b
+    Examples:
+      [cyan]feedbackloop run spec.yaml --limit 3[/]
+      [cyan]feedbackloop run spec.yaml --store team.duckdb[/]
+    """
+    from feedbackloop.cli.watching import Watch
+    from feedbackloop.pipeline import run_spec
+    from feedbackloop.providers.recorded import Recorder
+    from feedbackloop.spec import load_spec
+
+    opened, settings = open_store(store)
+    read = load_spec(spec)
+    wrap = None if record is None else lambda provider: Recorder(provider, record)
+    watch = Watch()
+    _see(
+        watch,
+        lambda progress, stop: run_spec(
+            read, opened, settings=settings, limit=limit, cache=not no_cache, wrap=wrap, progress=progress, stop=stop
+        ),
+        opened,
+        store,
+    )
+
+
+def resume(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="How the run's id begins.", show_default="the newest that is not finished"),
+    ] = None,
+    store: StoreOption = None,
+) -> None:
+    """Go on with a run: ask only what is missing or failed.
+
+    \b
+    Example:
+      [cyan]feedbackloop resume 3f2a[/]
+    """
+    from feedbackloop.cli.watching import Watch
+    from feedbackloop.pipeline import resume as go_on
+
+    opened, settings = open_store(store)
+    watch = Watch()
+    _see(
+        watch,
+        lambda progress, stop: go_on(opened, run, settings=settings, progress=progress, stop=stop),
+        opened,
+        store,
+    )
+
+
+def status(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="How a run's id begins: shows that run.", show_default="a list of all"),
+    ] = None,
+    store: StoreOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """List the runs, or show one with its figures and failures.
+
+    \b
+    Examples:
+      [cyan]feedbackloop status[/]
+      [cyan]feedbackloop status 3f2a[/]
+      [cyan]feedbackloop status --json[/]
+    """
+    from feedbackloop import queries
+
+    opened, _ = open_store(store)
+    if run is None:
+        listed, counts = queries.runs(opened), queries.counts(opened)
+        if as_json:
+            _print({"store": opened.url, "counts": counts, "runs": [_facts(one) for one in listed]})
+            return
+        _list(opened, listed, counts, store)
+        return
+    found = queries.find_run(opened, run)
+    summary, failures = queries.summary(opened, found.run.id), queries.failures(opened, found.run.id)
+    if as_json:
+        _print({**_facts(found), "summary": _records(summary), "failures": _records(failures)})
+        return
+    _show(found, summary, failures, store)
+
+
+def _see(watch: Watch, go: Going, store: Store, url: str | None) -> None:
+    """Watch a run or a part of it to its end, and tell what came of it."""
+    from feedbackloop import queries
+    from feedbackloop.cli import drawing
+
+    result = watch.watch(go)
+    last = result.progress if result is not None else watch.last
+    if last is None:
+        drawing.say("Stopped before anything was asked.")
+        raise typer.Exit(130)
+    summary = queries.summary(store, last.run_id)
+    drawing.blank()
+    drawing.results(summary)
+    if last.failed:
+        drawing.blank()
+        drawing.failures(queries.failures(store, last.run_id))
+    drawing.blank()
+    short, same = last.run_id[:8], same_store(url)
+    for note in result.notes if result is not None else ():
+        drawing.say(f"Note: {note}")
+    if unknown := drawing.without_price(summary):
+        drawing.say(
+            f"Note: the price of {' and '.join(unknown)} is not known; [prices] in feedbackloop.toml can say it."
+        )
+    reason = _reason(result, watch)
+    if reason is not None:
+        drawing.say(f"Run {short} stopped at {last.done:,} of {count(last.total, 'answer')}: {reason}.", "yellow")
+        drawing.steps((f"feedbackloop resume {short}{same}", "asks only what is missing"))
+        raise typer.Exit(130 if watch.asked else 1)
+    assert result is not None
+    drawing.say(_finished(result, short), "green" if not last.failed else "")
+    steps = [(f"feedbackloop export answers.csv --run {short}{same}", "every answer, for a spreadsheet")]
+    if last.failed:
+        steps.insert(0, (f"feedbackloop resume {short}{same}", f"asks again what failed ({last.failed:,})"))
+    drawing.steps(*steps)
+
+
+def _reason(result: RunResult | None, watch: Watch) -> str | None:
+    if result is None:
+        return "you cut it short, and calls in flight were dropped"
+    if result.stopped is not None and not watch.asked:
+        return result.stopped.rstrip(".")
+    return "you asked it to" if result.progress.done < result.progress.total else None
+
+
+def _finished(result: RunResult, short: str) -> str:
+    progress = result.progress
+    asked = progress.done - progress.skipped
+    if not asked:
+        return f"Run {short} is complete: nothing was missing."
+    told = f"Run {short} is complete: {count(asked, 'answer')} in {duration(progress.elapsed_s)}"
+    if progress.cached:
+        told += f", {progress.cached:,} of them used again from before"
+    return f"{told}; spent: {spend(progress.spent_usd, progress.unpriced)}."
+
+
+def _list(store: Store, listed: list[RunStatus], counts: dict[str, int], url: str | None) -> None:
+    from feedbackloop.cli import drawing
+    from feedbackloop.identity import utcnow
+
+    if not listed:
+        drawing.say(f"{store.url}: there are no runs yet.")
+        drawing.steps(
+            ("feedbackloop demo", "look around with made-up data"),
+            ("feedbackloop init", "write an example spec of your own"),
+            (f"feedbackloop import answers.csv{same_store(url)}", "bring in answers made elsewhere"),
+        )
+        return
+    drawing.say(f"{store.url}: {drawing.counted(counts)}")
+    drawing.blank()
+    drawing.runs(listed, utcnow())
+    for one in listed:
+        if one.state == "interrupted" or (one.state == "stopped" and one is listed[0]):
+            drawing.blank()
+            drawing.steps(
+                (f"feedbackloop resume {one.run.id[:8]}{same_store(url)}", f"goes on with the {one.state} run")
+            )
+            break
+
+
+def _show(found: RunStatus, summary: pd.DataFrame, failures: pd.DataFrame, url: str | None) -> None:
+    from feedbackloop.cli import drawing
+    from feedbackloop.identity import utcnow
+
+    run = found.run
+    state = f"{found.state}, {drawing.done(found)} done"
+    if found.state == "stopped" and found.counts.get("reason"):
+        state += f" ({found.counts['reason']})"
+    begun = f"{run.created_at.astimezone():%Y-%m-%d %H:%M} ({ago(run.created_at, utcnow())})"
+    facts = [("run", run.id), ("task", run.task), ("dataset", run.dataset), ("state", state), ("begun", begun)]
+    if run.git_commit:
+        facts.append(("commit", run.git_commit[:12]))
+    facts.append(("spent", drawing.spent_in_all(summary)))
+    drawing.pairs(facts)
+    drawing.blank()
+    drawing.results(summary)
+    drawing.legend(summary)
+    if not failures.empty:
+        drawing.blank()
+        drawing.failures(failures)
+    drawing.blank()
+    steps = [
+        (f"feedbackloop export answers.csv --run {run.id[:8]}{same_store(url)}", "every answer, for a spreadsheet")
+    ]
+    if found.state in {"stopped", "interrupted"}:
+        steps.insert(0, (f"feedbackloop resume {run.id[:8]}{same_store(url)}", "asks only what is missing"))
+    drawing.steps(*steps)
+
+
+def _facts(found: RunStatus) -> dict[str, Any]:
+    run = found.run
+    return {
+        "id": run.id,
+        "task": run.task,
+        "dataset": run.dataset,
+        "variants": found.variants,
+        "state": found.state,
+        "created_at": run.created_at.isoformat(),
+        "last_event": found.last_event.isoformat(),
+        "counts": found.counts,
+    }
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records"))
+    return records
+
+
+def _print(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

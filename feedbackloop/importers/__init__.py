@@ -1,0 +1,19 @@
+"""What was made elsewhere: answers from other tools and votes from other places, as if they had been made here.
+
+Each import reads its whole file before it writes anything, and gives equal content equal ids: done twice, or again after an
+interruption, it adds only what is not there yet.
+"""
+
+from feedbackloop.importers.answers import Imported, import_answers
+from feedbackloop.importers.mapping import AnswerMapping, guess_id_column, guess_mapping
+from feedbackloop.importers.votes import ImportedVotes, import_votes
+
+__all__ = [
+    "AnswerMapping",
+    "Imported",
+    "ImportedVotes",
+    "guess_id_column",
+    "guess_mapping",
+    "import_answers",
+    "import_votes",
+]

@@ -1,0 +1,138 @@
+"""Tables and views of the store as files for spreadsheets, notebooks and other tools.
+
+DuckDB writes them itself, so a million rows take seconds and little memory. JSON Lines and Parquet hold everything exactly as
+it is stored; CSV too, but for one thing: a text that a spreadsheet would run as a formula gets an apostrophe in front.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from feedbackloop import queries
+from feedbackloop.errors import FeedbackLoopError, SettingsError, StoreError, UnknownName
+from feedbackloop.identity import new_id
+from feedbackloop.models import TABLES
+from feedbackloop.registry import near
+from feedbackloop.store import Store
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+EXPORTS = ("answers", "votes", *TABLES)
+"""What can be exported: the two views that people work with, and every table."""
+
+_CSV = "FORMAT csv, HEADER true"
+_JSONL = "FORMAT json"
+_FORMATS = {
+    ".csv": _CSV,
+    ".csv.gz": f"{_CSV}, COMPRESSION gzip",
+    ".jsonl": _JSONL,
+    ".jsonl.gz": f"{_JSONL}, COMPRESSION gzip",
+    ".parquet": "FORMAT parquet, COMPRESSION zstd",
+}
+
+_REQUESTS = "SELECT id FROM requests WHERE run_id = $run"
+_RESPONSES = f"SELECT id FROM responses WHERE request_id IN ({_REQUESTS})"
+_OF_RUN = {
+    "answers": "run_id = $run",
+    "votes": "run_id = $run",
+    "tasks": "name IN (SELECT task FROM runs WHERE id = $run)",
+    "cases": "id IN (SELECT case_id FROM requests WHERE run_id = $run)",
+    "variants": "id IN (SELECT unnest(variants) FROM runs WHERE id = $run)",
+    "runs": "id = $run",
+    "run_events": "run_id = $run",
+    "requests": "run_id = $run",
+    "responses": f"request_id IN ({_REQUESTS})",
+    "ratings": f"response_id IN ({_RESPONSES})",
+    "comparisons": f"response_a IN ({_RESPONSES})",
+}
+"""Which rows of a table belong to a run; other tables know no runs."""
+
+
+def export(store: Store, path: str | Path, what: str = "answers", *, run: str | None = None, raw: bool = False) -> int:
+    """Write a view or a table to a file, in place of what was there before; returns how many rows.
+
+    The file is complete or not there at all; its rows have no particular order. Times are UTC; in texts they are ISO 8601 with a Z. Values that are JSON stay JSON
+    (nested in JSON Lines, text in CSV and Parquet), lists become JSON text in CSV.
+
+    Args:
+        store: where from.
+        path: where to; the ending says how: .csv, .jsonl (both also with .gz) or .parquet.
+        what: `answers`, `votes`, or the name of a table.
+        run: only what belongs to the run whose id begins so.
+        raw: leave texts in CSV as they are, also those that a spreadsheet would run as formulas.
+
+    Raises:
+        SettingsError: the ending is none of these, the folder is not there, or `what` has no runs.
+        UnknownName: `what` is neither view nor table.
+        StoreError: there is no such store or run, or the file cannot be written.
+    """
+    target = Path(path)
+    ending = next(
+        (known for known in sorted(_FORMATS, key=len, reverse=True) if target.name.lower().endswith(known)), ""
+    )
+    if not ending:
+        raise SettingsError(f"{target}: cannot tell the format from this name; end it in {', '.join(_FORMATS)}")
+    if what not in EXPORTS:
+        raise UnknownName(f"there is nothing called '{what}' to export{near(what, EXPORTS)}")
+    if not target.absolute().parent.is_dir():
+        raise SettingsError(f"{target}: there is no folder {target.absolute().parent}; make it first")
+    if target.is_dir():
+        raise SettingsError(f"{target}: this is a folder; give the name of a file")
+    if not store.exists():
+        raise StoreError(
+            f"{store.url}: there is no such store yet; `feedbackloop run` or `feedbackloop import` makes it"
+        )
+    condition = ""
+    if run is not None:
+        if what not in _OF_RUN:
+            raise SettingsError(f"'{what}' does not belong to runs; leave the run out")
+        run_id = queries.find_run(store, run).run.id.replace("'", "''")  # COPY takes no parameters
+        condition = " WHERE " + _OF_RUN[what].replace("$run", f"'{run_id}'")
+    temporary = target.absolute().with_name(f".{target.name}.{new_id()[:8]}.part")
+    try:
+        with store.lease() as connection:
+            # 500,000 responses take 260 MB so, and 1 GB otherwise.
+            connection.execute("SET preserve_insertion_order = false")
+            selected = f"SELECT {_columns(connection, what, ending, raw=raw)} FROM {what}{condition}"
+            place = str(temporary).replace("'", "''")
+            connection.execute(f"COPY ({selected}) TO '{place}' ({_FORMATS[ending]})")
+            row = connection.fetchone()
+        temporary.replace(target)
+    except FeedbackLoopError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise StoreError(f"{target}: could not be written: {reason}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return int(row[0]) if row else 0
+
+
+def _columns(connection: DuckDBPyConnection, what: str, ending: str, *, raw: bool) -> str:
+    connection.execute(f"DESCRIBE {what}")
+    kinds = {f'"{name}"': kind for name, kind, *_ in connection.fetchall()}
+    return ", ".join(f"{_value(name, kind, ending, raw=raw)} AS {name}" for name, kind in kinds.items())
+
+
+def _value(name: str, kind: str, ending: str, *, raw: bool) -> str:
+    if ending == ".parquet":
+        # As a type of its own, JSON reaches few readers; TIMESTAMPTZ is what they take for UTC.
+        return {"JSON": f"CAST({name} AS VARCHAR)", "TIMESTAMP": f"{name} AT TIME ZONE 'UTC'"}.get(kind, name)
+    if kind == "TIMESTAMP":
+        return f"strftime({name}, '%Y-%m-%dT%H:%M:%S.%fZ')"
+    if ending.startswith(".jsonl"):
+        return name
+    text = {"VARCHAR": name, "JSON": f"CAST({name} AS VARCHAR)", "VARCHAR[]": f"CAST(to_json({name}) AS VARCHAR)"}.get(
+        kind
+    )
+    if text is None:
+        return name
+    # JSON that is a bare negative number is a number and no formula.
+    harmless = " AND json_type(" + name + ") NOT IN ('BIGINT', 'UBIGINT', 'DOUBLE')" if kind == "JSON" else ""
+    return (
+        text
+        if raw
+        else f"CASE WHEN regexp_matches({text}, '^[=+\\-@\\t\\r]'){harmless} THEN '''' || {text} ELSE {text} END"
+    )

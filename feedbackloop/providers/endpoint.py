@@ -1,0 +1,213 @@
+"""Where an OpenAI-compatible endpoint is, whose key it wants, and what its refusals mean.
+
+Status codes, error bodies and broken connections become typed errors of one sentence each, with every secret taken out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from feedbackloop.errors import (
+    AuthenticationFailed,
+    ContentFiltered,
+    ContextTooLong,
+    InvalidRequest,
+    ProviderError,
+    ProviderTimeout,
+    ProviderUnavailable,
+    RateLimited,
+)
+from feedbackloop.settings import ProviderSettings
+
+DEFAULT_BASE_URL = "https://api.openai.com/v1"
+PLACEHOLDER_KEY = "no-key"
+"""Sent to an endpoint that wants no key: the SDK insists on one."""
+
+LONGEST_MESSAGE = 500
+
+_SECRETS = re.compile(
+    r"(?P<before>\bbearer\s+|://(?=[^/\s@]*@)|\bapi[-_]?key=|\btoken=)[^\s\"',;)}\]&@]+|\bsk-[^\s\"'`,;)}\]]{2,}",
+    re.IGNORECASE,
+)
+_TOO_LONG = re.compile(
+    r"maximum context length|context[_ ](length|window|size)[_ ]?(is )?exceed|"
+    r"exceeds? (the )?(available |model's )?(maximum )?context|prompt is too long|exceed_context_size",
+    re.IGNORECASE,
+)
+_FILTERED = re.compile(r"content_filter|content_policy_violation|ResponsibleAIPolicyViolation", re.IGNORECASE)
+
+
+def scrub(text: str, secret: str | None = None) -> str:
+    """`text` on one line, without `secret` or anything that looks like a key, at most 500 characters long."""
+    # Bodies can be whole web pages; what could still reach the first 500 characters is enough.
+    text = text[: 20 * LONGEST_MESSAGE]
+    # Shorter ones are dummies ("x"), and taking those out would eat ordinary words.
+    if secret and len(secret) >= 4:
+        text = text.replace(secret, "[key]")
+    text = _SECRETS.sub(lambda found: f"{found['before'] or ''}[key]", text)
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 1] + "…"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An address and the key that goes with it, as the environment holds them at this moment.
+
+    Attributes:
+        name: the provider's name, for messages.
+        base_url: what `/chat/completions` is put behind.
+        key: what is sent as bearer token.
+        variable: environment variable that holds the key; none means that the endpoint wants no key.
+    """
+
+    name: str
+    base_url: str
+    key: str
+    variable: str | None
+
+    @classmethod
+    def find(cls, name: str, table: ProviderSettings | None) -> Endpoint:
+        """The endpoint of the provider `name`.
+
+        Raises:
+            AuthenticationFailed: a key is needed and its variable is not set.
+            InvalidRequest: `OPENAI_BASE_URL` is no address.
+        """
+        base_url = find_base_url(name, table)
+        if not base_url.startswith(("http://", "https://")):
+            raise InvalidRequest(f"OPENAI_BASE_URL must begin with http:// or https://, but it is '{scrub(base_url)}'")
+        named = table.api_key_env if table else None
+        variable = named or ("OPENAI_API_KEY" if name == "openai" else None)
+        key = os.environ.get(variable, "").strip() if variable else ""
+        if not key and (named or base_url.rstrip("/") == DEFAULT_BASE_URL):
+            hint = f"export it, or change api_key_env in [providers.{name}] of feedbackloop.toml"
+            if named is None:
+                hint = "export it, or set OPENAI_BASE_URL to an endpoint that wants no key"
+            raise AuthenticationFailed(f"{variable} is not set: {hint}")
+        if not (key.isascii() and key.isprintable()):
+            raise AuthenticationFailed(f"{variable} holds a character that no key has: copy the key again")
+        return cls(name, base_url, key or PLACEHOLDER_KEY, variable)
+
+    def scrub(self, text: str) -> str:
+        """`text` fit for a message: see the function of that name."""
+        return scrub(text, None if self.key == PLACEHOLDER_KEY else self.key)
+
+    def refusal(self, status: int, body: object, headers: Mapping[str, str]) -> ProviderError:  # noqa: PLR0911 - one per meaning
+        """What an answer with a status other than 200 means.
+
+        Args:
+            status: of the answer.
+            body: the error object, or the text if it was no JSON.
+            headers: of the answer; they may say how long to wait.
+        """
+        detail = _detail(body)
+        code = _codes(body)
+        wait = retry_after(headers)
+        if status == 429:
+            if "insufficient_quota" in code:
+                lead = f"{self.name} says that the account's quota is used up, so waiting does not help"
+                return RateLimited(self._sentence(lead, status, detail), retryable=False)
+            return RateLimited(self._sentence(f"{self.name} is asked too often", status, detail), retry_after=wait)
+        if status in (401, 403):
+            return AuthenticationFailed(self._sentence(self._refused_key(), status, detail))
+        if status == 408:
+            return ProviderTimeout(self._sentence(f"{self.name} gave up waiting", status, detail))
+        if status == 409 or status >= 500:
+            lead = f"{self.name} cannot answer at the moment"
+            return ProviderUnavailable(self._sentence(lead, status, detail), retry_after=wait)
+        if "context_length_exceeded" in code or _TOO_LONG.search(code) or _TOO_LONG.search(detail):
+            return ContextTooLong(self._sentence(f"The prompt is too long for {self.name}", status, detail))
+        if _FILTERED.search(code):
+            return ContentFiltered(self._sentence(f"{self.name} withholds the answer", status, detail))
+        return InvalidRequest(self._sentence(f"{self.name} refuses the request", status, detail))
+
+    def refusal_in_200(self, body: object) -> ProviderError:
+        """What an error body in an answer with status 200 means: some gateways pass on upstream errors so."""
+        code = _codes(body)
+        found = re.search(r"\b[45]\d\d\b", code)
+        if found:
+            status = int(found[0])
+        elif "rate_limit" in code or "insufficient_quota" in code:
+            status = 429
+        elif "invalid_request" in code or "context_length_exceeded" in code or _FILTERED.search(code):
+            status = 400
+        else:
+            status = 502
+        return self.refusal(status, body, {})
+
+    def broken(self, error: BaseException) -> ProviderError:
+        """What a connection that failed means: a time-out, or anything else that kept the answer from arriving.
+
+        The SDK's aiohttp transport reports refused and dropped connections as time-outs too, so the cause decides.
+        """
+        causes = [error]
+        while (cause := causes[-1].__cause__) is not None:
+            causes.append(cause)
+        reason = next((text for cause in reversed(causes) if (text := str(cause).strip())), type(error).__name__)
+        if any(isinstance(cause, TimeoutError) for cause in causes):
+            return ProviderTimeout(self.scrub(f"{self.name} did not answer in time: {reason}"))
+        return ProviderUnavailable(self.scrub(f"The connection to {self.name} at {self.base_url} failed: {reason}"))
+
+    def _refused_key(self) -> str:
+        if self.variable is None:
+            return f"{self.name} wants a key: name its variable as api_key_env in [providers.{self.name}] of feedbackloop.toml"
+        if self.key == PLACEHOLDER_KEY:
+            return f"{self.name} wants a key, and {self.variable} is not set"
+        return f"{self.name} refuses the key in {self.variable}"
+
+    def _sentence(self, lead: str, status: int, detail: str) -> str:
+        return self.scrub(f"{lead} ({status}): {detail}" if detail else f"{lead} ({status})")
+
+
+def find_base_url(name: str, table: ProviderSettings | None) -> str:
+    """The settings' address, else `OPENAI_BASE_URL` (for `openai` alone), else OpenAI's."""
+    if table and table.base_url:
+        return table.base_url
+    return (os.environ.get("OPENAI_BASE_URL", "").strip() if name == "openai" else "") or DEFAULT_BASE_URL
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait by `retry-after-ms`, or by `retry-after` in seconds or as an HTTP date; none if neither makes sense."""
+    for header, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        text = headers.get(header)
+        if text is None:
+            continue
+        try:
+            seconds = float(text) / unit
+        except ValueError:
+            try:
+                moment = parsedate_to_datetime(text)
+            except ValueError:
+                continue
+            aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            seconds = max(0.0, (aware - datetime.now(UTC)).total_seconds())
+        if math.isfinite(seconds) and seconds >= 0:
+            return seconds
+    return None
+
+
+def _detail(body: object) -> str:
+    if isinstance(body, dict):
+        for name in ("message", "detail", "error"):
+            if value := body.get(name):
+                return _detail(value)
+    if isinstance(body, str):
+        # A proxy's error page says nothing that the status does not.
+        return "" if body.lstrip().startswith("<") else body
+    return json.dumps(body, ensure_ascii=False, default=str) if body else ""
+
+
+def _codes(body: object) -> str:
+    if not isinstance(body, dict):
+        return ""
+    inner: Any = body.get("innererror")
+    names = [body.get("code"), body.get("type"), inner.get("code") if isinstance(inner, dict) else None]
+    return " ".join(str(name) for name in names if name is not None)

@@ -1,0 +1,204 @@
+"""Exports lose nothing, harm nobody, and are complete or not there."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from feedbackloop import AIRequest, AIResponse, Case, Comparison, Rating, Run, Store, Variant
+from feedbackloop.errors import SettingsError, StoreError, UnknownName
+from feedbackloop.improve import EXPORTS, export
+from feedbackloop.models import Task
+
+csv.field_size_limit(10_000_000)
+
+NASTY = [
+    "=cmd|' /C calc'!A0",
+    "+1",
+    "-2",
+    "@SUM(A1)",
+    "\tfirst a tab",
+    "\rfirst a return",
+    " =not first",
+    "a\r\nb\nc\rd\n",
+    'quotes " and "" and , and ;',
+    "control \x01\x02\x0b\x1b[31m\x7f",
+    "x" * 65_477,
+    "<script>alert(1)</script>&amp;",
+    "emoji 🙂 👩\u200d👩\u200d👧, \u2400, \ufeff, \u202e",
+    "",
+    " ",
+    "null",
+    "1e5",
+]
+BEGAN = datetime(2026, 2, 1, 23, 59, 59, 123456, tzinfo=UTC)
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "loop.duckdb")
+    variant = Variant(name="=v", model="simulated:x", params={"temperature": 0.1})
+    run = Run(id="1111", task="t", dataset="d", fingerprint="", variants=[variant.id])
+    other = Run(id="2222", task="t", dataset="d", fingerprint="", variants=[variant.id])
+    records = [variant, run, other, Task(name="t", issues=["=x", 'say "no"'])]
+    for number, text in enumerate(NASTY):
+        case = Case(
+            inputs={"input": f"{number}: {text}"}, expected=-5 if number else {"a": [text]}, metadata={"n": number}
+        )
+        request = AIRequest(
+            input="x", run_id=(run if number % 2 else other).id, case_id=case.id, variant_id=variant.id, task="t"
+        )
+        response = AIResponse(
+            id=f"r{number}", request_id=request.id, output=text, model_used="simulated:x", latency_ms=-0.1 - 0.2,
+            cost_usd=1e-7, usage={"n": 12345678901234567890, "t": text}, created_at=BEGAN + timedelta(seconds=number),
+        )  # fmt: skip
+        records += [
+            case,
+            request,
+            response,
+            Rating(response_id=response.id, metric="m", value=-1.5, rater="r", rater_kind="human"),
+        ]
+    records.append(
+        Comparison(
+            task="t",
+            case_id="c",
+            response_a="r1",
+            response_b="r3",
+            variant_a=variant.id,
+            variant_b=variant.id,
+            winner="a",
+            rater="=r",
+            rater_kind="human",
+        )
+    )
+    store.append(records)
+    return store
+
+
+def read(path: Path) -> list[dict]:
+    opened = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    text = opened.decode("utf-8")
+    if ".csv" in path.name:
+        return list(csv.DictReader(io.StringIO(text, newline="")))
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz"])
+def test_json_lines_are_exact(store: Store, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"out.{ending}"
+    assert export(store, path, "responses") == len(NASTY)
+    rows = sorted(read(path), key=lambda row: row["created_at"])
+    assert [row["output"] for row in rows] == NASTY
+    assert rows[0]["usage"] == {"n": 12345678901234567890, "t": NASTY[0]}
+    assert rows[0]["latency_ms"] == -0.1 - 0.2
+    assert rows[0]["cost_usd"] == 1e-7
+    assert rows[0]["created_at"] == "2026-02-01T23:59:59.123456Z"
+    assert rows[0]["cached"] is False
+    assert rows[0]["error"] is None
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz"])
+def test_csv_is_exact_when_raw(store: Store, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"out.{ending}"
+    assert export(store, path, "responses", raw=True) == len(NASTY)
+    rows = sorted(read(path), key=lambda row: row["created_at"])
+    assert [row["output"] for row in rows] == NASTY
+    assert json.loads(rows[0]["usage"]) == {"n": 12345678901234567890, "t": NASTY[0]}
+
+
+def test_csv_keeps_spreadsheets_from_running_formulas_and_numbers_numbers(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    export(store, path, "answers")
+    rows = sorted(read(path), key=lambda row: row["created_at"])
+    assert [row["output"] for row in rows] == [f"'{text}" if text.startswith(FORMULA) else text for text in NASTY]
+    assert {row["variant"] for row in rows} == {"'=v"}
+    assert {float(row["latency_ms"]) for row in rows} == {-0.1 - 0.2}
+    assert rows[1]["expected"] == "-5"
+    export(store, path, "tasks")
+    assert json.loads(read(path)[0]["issues"]) == ["=x", 'say "no"']
+    export(store, path, "votes")
+    assert read(path)[0]["rater"] == "'=r"
+
+
+def test_a_missing_text_and_an_empty_one_differ_in_csv(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    export(store, path, "responses")
+    line = next(line for line in path.read_text().splitlines() if line.startswith("r13,") or ",r13," in line)
+    assert ',"",' in line
+    assert ",,," in line
+
+
+def test_parquet_is_exact_and_its_times_are_utc(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "out.parquet"
+    assert export(store, path, "responses") == len(NASTY)
+    rows = sorted(pq.read_table(path).to_pylist(), key=lambda row: row["created_at"])
+    assert [row["output"] for row in rows] == NASTY
+    assert rows[0]["created_at"] == BEGAN
+    assert json.loads(rows[0]["usage"])["n"] == 12345678901234567890
+    assert rows[0]["latency_ms"] == -0.1 - 0.2
+
+
+@pytest.mark.parametrize("what", EXPORTS)
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_everything_can_be_exported(store: Store, tmp_path: Path, what: str, ending: str) -> None:
+    path = tmp_path / f"out.{ending}"
+    rows = export(store, path, what)
+    found = pq.read_table(path).num_rows if ending == "parquet" else len(read(path))
+    assert found == rows
+    assert found == len(store.sql(f"SELECT * FROM {what}"))
+
+
+def test_only_one_run(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    for what in ("answers", "requests", "responses", "cases", "ratings"):
+        assert export(store, path, what, run="1") == len(NASTY) // 2, what
+    assert export(store, path, "votes", run="1111") == 1
+    assert export(store, path, "comparisons", run="2222") == 0
+    for what in ("runs", "variants", "tasks"):
+        assert export(store, path, what, run="1") == 1, what
+    with pytest.raises(SettingsError, match="does not belong to runs"):
+        export(store, path, "policies", run="1")
+    with pytest.raises(StoreError, match="there is no run 'x'"):
+        export(store, path, run="x")
+
+
+def test_what_was_there_is_replaced_at_the_end_or_not_at_all(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "it's here"
+    folder.mkdir()
+    path = folder / "out's.csv"
+    path.write_text("before")
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules[export.__module__], "_FORMATS", {".csv": "FORMAT csv, NONSENSE 1"})
+        with pytest.raises(StoreError, match="could not be written"):
+            export(store, path)
+    assert path.read_text() == "before"
+    assert [file.name for file in folder.iterdir()] == ["out's.csv"]
+    export(store, path)
+    assert path.read_text().startswith("task,")
+    assert [file.name for file in folder.iterdir()] == ["out's.csv"]
+
+
+def test_bad_wishes_get_a_sentence(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"end it in \.csv"):
+        export(store, tmp_path / "out.xlsx")
+    with pytest.raises(SettingsError, match="there is no folder"):
+        export(store, tmp_path / "none" / "out.csv")
+    with pytest.raises(UnknownName, match="did you mean 'ratings'"):
+        export(store, tmp_path / "out.csv", "rating")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(SettingsError, match="this is a folder"):
+        export(store, tmp_path / "folder.csv")
+    with pytest.raises(StoreError, match="there is no such store yet"):
+        export(Store(tmp_path / "other.duckdb"), tmp_path / "out.csv")
+    assert not (tmp_path / "other.duckdb").exists()
