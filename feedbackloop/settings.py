@@ -142,13 +142,10 @@ def known_keys(model: type[BaseModel], path: Iterable[Any]) -> list[str]:
     """The keys that `model` knows at `path` (field names, indexes and mapping keys), for naming the near one."""
     current: Any = model
     for part in path:
-        if isinstance(current, type) and issubclass(current, BaseModel):
-            field = current.model_fields.get(str(part))
-            current = field.annotation if field else None
-            current = _inner_model(current)
-    if isinstance(current, type) and issubclass(current, BaseModel):
-        return list(current.model_fields)
-    return []
+        if current is not None and str(part) in current.model_fields:
+            current = _inner_model(current.model_fields[str(part)].annotation)
+        # Otherwise it is an index or a mapping's key, and the model inside stays the same.
+    return list(current.model_fields) if current is not None else []
 
 
 def _inner_model(annotation: Any) -> Any:
