@@ -42,7 +42,7 @@ async def run(
     budget_usd: float | None = None,
     limit: int | None = None,
     priority: int = 5,
-    cache: bool = True,
+    cache: bool | None = None,
     settings: Settings | None = None,
     id_column: str | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -63,7 +63,7 @@ async def run(
         budget_usd: no call is made that could take the spend beyond this.
         limit: only the first rows.
         priority: 1 to 10, of cases whose metadata name none; higher ones are asked first.
-        cache: whether answers to the very same question are used again.
+        cache: whether answers to the very same question are used again; by default yes, but not when only trying (`limit`).
         id_column: which column of the dataset is a row's id, if not `id`.
         progress: called about four times a second, and at the end.
         stop: set it to stop cleanly: calls in flight are waited for.
@@ -78,6 +78,7 @@ async def run(
     records = [_variant(variant) for variant in variants]
     opened = open_dataset(dataset, id_column=id_column)
     limits = limits or settings.limits
+    cache = limit is None if cache is None else cache
     kept = {
         "base": str(settings.base),
         "source": opened.source,

@@ -112,7 +112,12 @@ class RecordedProvider:
             asked = self._asked.setdefault(request.model, {})
             turn = asked.get(cell, 0)
             asked[cell] = min(turn + 1, len(found) - 1)
-        return _replay(json.loads(recording.lines[found[turn]]), request, recording.path)
+        try:
+            return _replay(json.loads(recording.lines[found[turn]]), request, recording.path)
+        except ProviderError as error:
+            # Asking again would replay the same failure: there is nothing to wait for.
+            error.retryable = error.retryable and turn + 1 < len(found)
+            raise
 
     def _view(self, model: str) -> tuple[_Recording, dict[Cell, list[int]]]:
         if (known := self._views.get(model)) is not None:
