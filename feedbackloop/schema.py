@@ -78,6 +78,14 @@ def _sql_type(annotation: Any) -> str:
     return "JSON"
 
 
+# What a person would call the input of a case: its variable `input`, its only variable, its last message, or all it has.
+_INPUT = """
+    CASE WHEN item.inputs->>'input' IS NOT NULL THEN item.inputs->>'input'
+         WHEN len(json_keys(item.inputs)) = 1 THEN item.inputs->>(json_keys(item.inputs)[1])
+         WHEN len(json_keys(item.inputs)) = 0 THEN item.messages->>'$[#-1].content'
+         ELSE CAST(item.inputs AS VARCHAR) END
+"""
+
 VIEWS = {
     # A cell is (run, case, variant, repeat); its current answer is the newest completed one, else the newest failure.
     "current_responses": """
@@ -128,7 +136,7 @@ VIEWS = {
         )
         SELECT answer.task, answer.run_id, answer.case_id, item.external_id, item.segment,
                variant.name AS variant, answer.variant_id, answer.repeat,
-               coalesce(item.inputs->>'input', CAST(item.inputs AS VARCHAR)) AS input, item.inputs,
+               {input} AS input, item.inputs,
                item.expected, answer.output, answer.status, answer.error_type, answer.error,
                answer.model_used, answer.provider_model, answer.latency_ms, answer.total_ms, answer.ttft_ms,
                answer.input_tokens, answer.output_tokens, answer.tokens_used, answer.cost_usd, answer.spent_usd,
@@ -147,7 +155,7 @@ VIEWS = {
                first.name AS variant_a, second.name AS variant_b, comparison.winner,
                CASE comparison.winner WHEN 'a' THEN first.name WHEN 'b' THEN second.name END AS winning_variant,
                comparison.rater, comparison.rater_kind, comparison.blind, comparison.seconds, comparison.comment,
-               coalesce(item.inputs->>'input', CAST(item.inputs AS VARCHAR)) AS input,
+               {input} AS input,
                answer_a.output AS output_a, answer_b.output AS output_b,
                answer_a.run_id, comparison.queue, comparison.a_shown_left, comparison.pair_propensity,
                comparison.created_at, answer_a.created_at AS answered_at,
@@ -207,7 +215,7 @@ def migrate(connection: duckdb.DuckDBPyConnection, url: str) -> None:
             step(connection)
             # Views hold no data: they are simply written anew with each version.
             for name, query in VIEWS.items():
-                connection.execute(f"CREATE OR REPLACE VIEW {name} AS {query}")
+                connection.execute(f"CREATE OR REPLACE VIEW {name} AS {query.replace('{input}', _INPUT)}")
             connection.execute("INSERT INTO schema_version (version) VALUES (?)", [number])
             connection.commit()
         except BaseException:

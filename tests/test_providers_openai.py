@@ -427,9 +427,9 @@ async def test_a_table_without_a_key_never_sends_openais(server):
     assert "api_key_env" in str(raised)
 
 
-async def test_the_settings_address_goes_before_the_environments(server, monkeypatch):
-    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
-    provider = create("openai", Settings(providers={"openai": ProviderSettings(base_url=server.url)}))
+async def test_the_environments_address_goes_before_the_settings(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    provider = create("openai", Settings(providers={"openai": ProviderSettings(base_url="http://127.0.0.1:9/v1")}))
     await provider.complete(ask())
     await provider.aclose()
     assert server.requests[0].authorization == f"Bearer {KEY}"

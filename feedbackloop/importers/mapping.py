@@ -18,10 +18,10 @@ _ID_COLUMNS = ("id", "case_id", "prompt_id", "idx")
 _VARIANT_COLUMNS = ("variant", "model", "generator", "system")
 _OUTPUT_COLUMNS = ("output", "answer", "response", "completion", "result")
 _WORD = "(answer|output|response|completion)"
-_ANSWER = re.compile(rf"{_WORD}([ _.-].+|\d+)|.+[ _.-]{_WORD}", re.IGNORECASE)
+_ANSWER = re.compile(rf"({_WORD}|model|variant)([ _.-].+|\d+)|.+[ _.-]{_WORD}", re.IGNORECASE)
 _NO_ANSWER = re.compile(
     r"(expected|reference|correct|gold|golden|ideal|target|true|truth)[ _.-].*"
-    r"|.*[ _.-](id|tokens?|time|ms|seconds|length|chars|type|format)",
+    r"|.*[ _.-](id|name|version|tokens?|time|ms|seconds|length|chars|type|format)",
     re.IGNORECASE,
 )
 _LONGEST_NAME = (

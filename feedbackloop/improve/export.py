@@ -49,12 +49,15 @@ _OF_RUN = {
 }
 """Which rows of a table belong to a run; other tables know no runs."""
 
+_ORDER = {"answers": "created_at, case_id, variant", "votes": "created_at, id"}
+
 
 def export(store: Store, path: str | Path, what: str = "answers", *, run: str | None = None, raw: bool = False) -> int:
     """Write a view or a table to a file, in place of what was there before; returns how many rows.
 
-    The file is complete or not there at all; its rows have no particular order. Times are UTC; in texts they are ISO 8601 with a Z. Values that are JSON stay JSON
-    (nested in JSON Lines, text in CSV and Parquet), lists become JSON text in CSV.
+    The file is complete or not there at all. Answers and votes come in the order of time, tables in none. Times are UTC; in texts
+    they are ISO 8601 with a Z. Values that are JSON stay JSON (nested in JSON Lines, text in CSV and Parquet), lists become JSON
+    text in CSV.
 
     Args:
         store: where from.
@@ -93,12 +96,18 @@ def export(store: Store, path: str | Path, what: str = "answers", *, run: str | 
     temporary = target.absolute().with_name(f".{target.name}.{new_id()[:8]}.part")
     try:
         with store.lease() as connection:
-            # 500,000 responses take 260 MB so, and 1 GB otherwise.
-            connection.execute("SET preserve_insertion_order = false")
             selected = f"SELECT {_columns(connection, what, ending, raw=raw)} FROM {what}{condition}"
+            if what in _ORDER:
+                selected += f" ORDER BY {_ORDER[what]}"
+            else:
+                # 500,000 responses take 260 MB so, and 1 GB otherwise.
+                connection.execute("SET preserve_insertion_order = false")
             place = str(temporary).replace("'", "''")
-            connection.execute(f"COPY ({selected}) TO '{place}' ({_FORMATS[ending]})")
-            row = connection.fetchone()
+            try:
+                connection.execute(f"COPY ({selected}) TO '{place}' ({_FORMATS[ending]})")
+                row = connection.fetchall()[0]
+            finally:
+                connection.execute("RESET preserve_insertion_order")  # it is the process's, not this connection's
         temporary.replace(target)
     except FeedbackLoopError:
         raise
@@ -107,7 +116,7 @@ def export(store: Store, path: str | Path, what: str = "answers", *, run: str | 
         raise StoreError(f"{target}: could not be written: {reason}") from error
     finally:
         temporary.unlink(missing_ok=True)
-    return int(row[0]) if row else 0
+    return int(row[0])
 
 
 def _columns(connection: DuckDBPyConnection, what: str, ending: str, *, raw: bool) -> str:

@@ -168,10 +168,9 @@ class Endpoint:
 
 
 def find_base_url(name: str, table: ProviderSettings | None) -> str:
-    """The settings' address, else `OPENAI_BASE_URL` (for `openai` alone), else OpenAI's."""
-    if table and table.base_url:
-        return table.base_url
-    return (os.environ.get("OPENAI_BASE_URL", "").strip() if name == "openai" else "") or DEFAULT_BASE_URL
+    """`OPENAI_BASE_URL` (for `openai` alone), else the settings' address, else OpenAI's: the environment wins over the file."""
+    given = os.environ.get("OPENAI_BASE_URL", "").strip() if name == "openai" else ""
+    return given or (table.base_url if table and table.base_url else DEFAULT_BASE_URL)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
