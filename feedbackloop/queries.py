@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -15,7 +17,10 @@ from feedbackloop.identity import utcnow
 from feedbackloop.models import AIResponse, Case, Run, Task, Variant
 from feedbackloop.registry import near
 from feedbackloop.rows import encoded
-from feedbackloop.store import Store, fetch
+from feedbackloop.store import Store
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 HEARTBEAT_LATE = timedelta(seconds=15)
 """A run that is not ended and gave no sign of life for this long was interrupted."""
@@ -45,6 +50,7 @@ def runs(store: Store, task: str | None = None, *, now: datetime | None = None) 
     events = store.read(
         """
         SELECT run_id, arg_max(kind, (created_at, kind IN ('finished', 'stopped'))) AS kind,
+               arg_max(pid, (created_at, kind IN ('finished', 'stopped'))) AS pid,
                CAST(arg_max(counts, (created_at, kind IN ('finished', 'stopped'))) AS VARCHAR) AS counts, max(created_at) AS at
         FROM run_events WHERE kind <> 'stop_asked' GROUP BY run_id
         """
@@ -56,15 +62,29 @@ def runs(store: Store, task: str | None = None, *, now: datetime | None = None) 
         event: Any = last.get(run.id)
         kind: Any = event.kind if event else "started"
         at = event.at.to_pydatetime() if event else run.created_at
+        counts = dict(json.loads(event.counts)) if event and event.counts else {}
+        host = counts.pop("host", None)
         state: RunState
         if kind in ("finished", "stopped"):
             state = kind
         else:
-            state = "running" if moment - at < HEARTBEAT_LATE else "interrupted"
+            late = moment - at >= HEARTBEAT_LATE or (event and host == socket.gethostname() and _is_dead(event.pid))
+            state = "interrupted" if late else "running"
         result.append(
-            RunStatus(run, state, [names.get(id_, id_[:4]) for id_ in run.variants], _counts(event), at.astimezone(UTC))
+            RunStatus(run, state, [names.get(id_, id_[:4]) for id_ in run.variants], counts, at.astimezone(UTC))
         )
     return result
+
+
+def _is_dead(pid: int) -> bool:
+    """Whether this machine has no such process; where another one has its number by now, the missing heartbeat tells."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError, ValueError):
+        return False
+    return False
 
 
 def find_run(store: Store, name: str | None = None, *, unfinished: bool = False) -> RunStatus:
@@ -182,20 +202,29 @@ def failures(store: Store, run_id: str) -> pd.DataFrame:
 
 
 def finished_cells(store: Store, run_id: str) -> set[int]:
-    """Hashes of (case_id, variant_id, repeat, key) of the cells that have a completed answer, for `hash((...)) in`."""
-    with store.lease() as connection:
-        connection.execute(
-            """
-            SELECT request.case_id, request.variant_id, request.repeat, request.key
-            FROM requests request JOIN responses response ON response.request_id = request.id
-            WHERE request.run_id = ? AND response.status = 'completed'
-            """,
-            [run_id],
-        )
+    """Hashes of (case_id, variant_id, repeat, key) of the cells that have a completed answer."""
+    return _hashes(
+        store,
+        """
+        SELECT request.case_id, request.variant_id, request.repeat, request.key
+        FROM requests request JOIN responses response ON response.request_id = request.id
+        WHERE request.run_id = ? AND response.status = 'completed'
+        """,
+        [run_id],
+    )
+
+
+def _hashes(store: Store, query: str, parameters: Sequence[Any] | None = None) -> set[int]:
+    """`hash(row)` of every row: a million of them take 70 MB, where the texts would take ten times that."""
+
+    def collect(connection: DuckDBPyConnection) -> set[int]:
+        connection.execute(query, parameters or [])
         found: set[int] = set()
         while rows := connection.fetchmany(10_000):
-            found.update(hash(row) for row in rows)
-    return found
+            found.update(map(hash, rows))
+        return found
+
+    return store.query(collect)
 
 
 _REUSABLE = """
@@ -205,54 +234,41 @@ _REUSABLE = """
 
 
 def reusable_keys(store: Store) -> set[int]:
-    """Hashes of the keys that have an answer of the very target that was asked."""
-    with store.lease() as connection:
-        connection.execute(f"SELECT DISTINCT request.key {_REUSABLE} AND request.key IS NOT NULL")
-        found: set[int] = set()
-        while rows := connection.fetchmany(10_000):
-            found.update(hash(row[0]) for row in rows)
-    return found
+    """Hashes of (key,) of the keys that have an answer of the very target that was asked."""
+    return _hashes(store, f"SELECT request.key {_REUSABLE} AND request.key IS NOT NULL")
 
 
 def answers_by_key(store: Store, keys: Sequence[str]) -> dict[str, AIResponse]:
     """The newest reusable answer for each of these keys."""
-    with store.lease() as connection:
-        pairs = fetch(
-            connection,
-            f"SELECT request.key, arg_max(response.id, response.created_at) AS id {_REUSABLE} "
-            "AND list_contains(?, request.key) GROUP BY request.key",
-            [list(keys)],
-        )
-    if pairs.empty:
-        return {}
-    found = store.load(AIResponse, "SELECT * FROM responses WHERE list_contains(?, id)", [pairs["id"].tolist()])
+    pairs = store.read(
+        f"SELECT request.key, arg_max(response.id, response.created_at) AS id {_REUSABLE} "
+        "AND request.key IN (SELECT unnest(?)) GROUP BY request.key",
+        [list(keys)],
+    )
+    found = store.load(
+        AIResponse, "SELECT * FROM responses WHERE id IN (SELECT unnest(?))", [pairs["id"].tolist() or [""]]
+    )
     by_id = {response.id: response for response in found}
     return {str(key): by_id[id_] for key, id_ in zip(pairs["key"], pairs["id"], strict=True)}
 
 
-def known_cases(store: Store) -> dict[int, int]:
-    """Hash of a case's id to the hash of what may change about it: (external_id, segment, expected, metadata) as stored."""
-    with store.lease() as connection:
-        connection.execute(
-            "SELECT id, external_id, segment, CAST(expected AS VARCHAR), CAST(metadata AS VARCHAR) FROM current_cases"
-        )
-        found: dict[int, int] = {}
-        while rows := connection.fetchmany(10_000):
-            found.update((hash(row[0]), hash(row[1:])) for row in rows)
-    return found
+def known_cases(store: Store) -> set[int]:
+    """The `case_mark` of every case as it stands."""
+    return _hashes(
+        store,
+        "SELECT id, external_id, segment, CAST(expected AS VARCHAR), CAST(metadata AS VARCHAR) FROM current_cases",
+    )
 
 
-def case_details(case: Case) -> int:
-    """Hash of what may change about a case, as `known_cases` gives it for stored ones."""
-    kept = encoded(case, ("external_id", "segment", "expected", "metadata"))
-    return hash(kept)
+def case_mark(case: Case) -> int:
+    """Hash of a case with all that may be corrected about it: whether the store has it so, `known_cases` tells."""
+    return hash(encoded(case, ("id", "external_id", "segment", "expected", "metadata")))
 
 
-def stop_asked(store: Store, run_id: str) -> bool:
-    """Whether some process asked this run to stop."""
-    found = store.read("SELECT count(*) AS n FROM run_events WHERE run_id = ? AND kind = 'stop_asked'", [run_id])
+def stop_asked(store: Store, run_id: str, since: datetime) -> bool:
+    """Whether some process asked this run to stop, since then: an earlier part of it may have been stopped so before."""
+    found = store.read(
+        "SELECT count(*) AS n FROM run_events WHERE run_id = ? AND kind = 'stop_asked' AND created_at >= ?",
+        [run_id, since.astimezone(UTC).replace(tzinfo=None)],
+    )
     return bool(found["n"].iloc[0])
-
-
-def _counts(event: Any) -> dict[str, Any]:
-    return dict(json.loads(event.counts)) if event is not None and event.counts else {}

@@ -9,14 +9,11 @@ returned from is in the file.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import sys
 import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pandas as pd
@@ -24,70 +21,29 @@ import pyarrow as pa
 
 from feedbackloop import schema
 from feedbackloop.errors import StoreError
+from feedbackloop.lease import Lease
 from feedbackloop.models import TABLES, AIResponse, ProcessingStatus, Record
 from feedbackloop.rows import AnyRecord, from_rows, to_arrow
-
-# Looking for extensions on the network costs an off-line machine 1.5 s at the first insert.
-_CONFIG: dict[str, Any] = {"autoinstall_known_extensions": "false"}
 
 # A new file is written in this version's format: one in DuckDB 2.0's own does not open on 1.5.
 _NEW = "(STORAGE_VERSION 'v1.5.0')"
 
+WRITING_MB = 100
+READING_MB = 200
+"""What the package's own writes and reads make do with, by way of the disk. DuckDB by itself takes what it likes: for a checkpoint
+of a million answers 800 MB, for their summary 1.3 GB."""
+
 SQL_LIMIT_S = 10.0
 """How long a query of `Store.sql` may hold the lease."""
+
+_ALL_MEMORY = "RESET GLOBAL memory_limit"
+
+Answer = TypeVar("Answer")
 
 _TABLE_OF: dict[type[Record], str] = {record: table for table, record in TABLES.items()}
 
 
 _of_parents: list[duckdb.DuckDBPyConnection] = []
-
-
-class Lease:
-    """The right to have a file open: exclusive among all processes and threads, freed by the system when its holder dies."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path.with_name(path.name + ".lease")
-
-    @contextlib.contextmanager
-    def __call__(self, timeout_s: float) -> Iterator[None]:
-        """Hold the lease.
-
-        Raises:
-            StoreError: somebody else held it for all of `timeout_s`; names their process.
-        """
-        try:
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise StoreError(
-                f"{self.path.parent}: cannot write here ({error.strerror}); choose another place with --store"
-            ) from error
-        try:
-            self._acquire(handle, timeout_s)
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"{os.getpid()} {Path(sys.argv[0]).name or 'python'}".encode(), 0)
-            yield
-        finally:
-            os.close(handle)  # which frees the lock
-
-    def _acquire(self, handle: int, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
-        pause = 0.001
-        waiting = threading.Event()  # never set: its wait is a sleep that tests of time leave alone
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    holder = os.pread(handle, 200, 0).decode(errors="replace").partition(" ")
-                    raise StoreError(
-                        f"{self.path.with_suffix('')} has been in use for {timeout_s:g} s by process {holder[0] or '?'} "
-                        f"({holder[2] or 'unknown program'}); wait for it, or stop it, and try again"
-                    ) from None
-                waiting.wait(pause)
-                # Short at first, since most leases last 20 ms; never long, so that nobody starves behind a busy run.
-                pause = min(pause * 1.5, 0.01)
-            else:
-                return
 
 
 class Store:
@@ -132,8 +88,13 @@ class Store:
         return newest, total
 
     @contextlib.contextmanager
-    def lease(self, *, timeout_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def lease(
+        self, *, timeout_s: float | None = None, memory_mb: int | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection with the file attached, under the lease. Fetch inside, think outside: others wait meanwhile.
+
+        Args:
+            memory_mb: what DuckDB may use before it goes by way of the disk; none means most of the machine's memory.
 
         Raises:
             StoreError: the file is in use, cannot be written, or is no store.
@@ -144,6 +105,7 @@ class Store:
                 # A cursor is a connection of its own: what is left open on it, a transaction or a result, ends with it.
                 connection = memory.cursor()
                 try:
+                    connection.execute(f"SET GLOBAL memory_limit='{memory_mb}MB'" if memory_mb else _ALL_MEMORY)
                     self._open(connection)
                     yield connection
                 finally:
@@ -170,7 +132,7 @@ class Store:
             count += 1
         if not count:
             return 0
-        with self.lease() as connection:
+        with self.lease(memory_mb=WRITING_MB) as connection:
             try:
                 return _write(connection, batches, new_only=new_only)
             except (duckdb.Error, pa.ArrowException, ValueError, OverflowError, UnicodeError) as error:
@@ -178,16 +140,25 @@ class Store:
 
     def read(self, query: str, parameters: Sequence[Any] | None = None) -> pd.DataFrame:
         """One query's result; times are aware, in UTC. For the package's own SQL, which lives in `queries.py`."""
-        with self.lease() as connection:
-            return fetch(connection, query, parameters)
+        return self.query(lambda connection: fetch(connection, query, parameters))
+
+    def query(self, work: Callable[[duckdb.DuckDBPyConnection], Answer]) -> Answer:
+        """What `work` returns, with little memory if that will do. It must only read: where it will not do, it is begun again."""
+        try:
+            with self.lease(memory_mb=READING_MB) as connection:
+                return work(connection)
+        except duckdb.OutOfMemoryException:
+            with self.lease() as connection:
+                return work(connection)
 
     def load(self, record: type[AnyRecord], query: str, parameters: Sequence[Any] | None = None) -> list[AnyRecord]:
         """One query's rows as records; the query gives the record's columns by name, others are passed over."""
-        with self.lease() as connection:
+
+        def rows(connection: duckdb.DuckDBPyConnection) -> tuple[list[str], list[Any]]:
             connection.execute(query, parameters) if parameters else connection.execute(query)
-            names = [column[0] for column in connection.description or ()]
-            rows = connection.fetchall()
-        return from_rows(record, names, rows)
+            return [column[0] for column in connection.description or ()], connection.fetchall()
+
+        return from_rows(record, *self.query(rows))
 
     def sql(self, query: str, parameters: Sequence[Any] | None = None) -> pd.DataFrame:
         """One SELECT of yours as a DataFrame; times are aware, in UTC. Start from the views `answers` and `votes`.
@@ -263,7 +234,13 @@ class Store:
             _of_parents.append(self._memory)
             self._memory = None
         if self._memory is None:
-            self._memory, self._memory_pid = duckdb.connect(":memory:", config=_CONFIG), os.getpid()
+            config: dict[str, Any] = {
+                # Looking for extensions on the network costs an off-line machine 1.5 s at the first insert.
+                "autoinstall_known_extensions": "false",
+                # What does not fit into memory goes beside the store, into a folder that this process deletes at its end.
+                "temp_directory": f"{self.path}.{os.getpid()}.tmp",
+            }
+            self._memory, self._memory_pid = duckdb.connect(":memory:", config=config), os.getpid()
             self._memory.execute("SET GLOBAL TimeZone='UTC'")
         place = str(self.path).replace("'", "''")
         try:
@@ -329,11 +306,16 @@ def fetch(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequenc
 
 def _write(connection: duckdb.DuckDBPyConnection, batches: dict[str, list[Record]], *, new_only: bool) -> int:
     script = ["BEGIN"]
+    size_mb = 0.0
     for table, records in batches.items():
-        connection.register(f"incoming_{table}", to_arrow(records))
+        incoming = to_arrow(records)
+        size_mb += incoming.nbytes / 1e6
+        connection.register(f"incoming_{table}", incoming)
         unless = f" WHERE NOT EXISTS (FROM {table} mine WHERE {_same(TABLES[table])})" if new_only else ""
         script.append(f"INSERT INTO {table} BY NAME SELECT * FROM incoming_{table} theirs{unless}")
     try:
+        if size_mb > WRITING_MB / 5:
+            connection.execute(_ALL_MEMORY)  # squeezed, a batch of 200 MB takes 30 s instead of 4
         before = _count(connection, batches) if new_only else 0
         # One script and not a call for each statement: every call waits anew for Python's lock, which a busy run holds.
         connection.execute("; ".join([*script, "COMMIT"]))

@@ -378,7 +378,7 @@ def test_a_second_ctrl_c_drops_calls_in_flight(write) -> None:
             SPEC,
             "cases.jsonl:1: the prompt of 'terse' needs what this case lacks: 'input' is undefined",
         ),
-        ('{"input": "x"}\n' * 712 + '{"input": "x",}\n', SPEC, "cases.jsonl:713:15: "),
+        ('{"input": "x"}\n' * 712 + '{"input": "x",}\n', SPEC, "cases.jsonl:713:1"),
         ("input\nGrüße\n".encode("latin-1"), SPEC.replace("cases.jsonl", "cases.csv"), "UTF-8"),
         ("", SPEC, "cases.jsonl: "),
         ('{"id": 1, "input": "x"}\n{"id": 1, "input": "y"}\n', SPEC, "cases.jsonl:2: "),

@@ -10,7 +10,20 @@ PACKAGE = Path(__file__).parents[1] / "feedbackloop"
 
 LAYERS = [
     {"identity", "models", "errors", "text"},
-    {"registry", "settings", "spec", "datasets", "prompts", "pricing", "schema", "rows", "store", "stats", "bundled"},
+    {
+        "registry",
+        "settings",
+        "spec",
+        "datasets",
+        "prompts",
+        "pricing",
+        "schema",
+        "rows",
+        "lease",
+        "store",
+        "stats",
+        "bundled",
+    },
     {"providers", "queries"},
     {"graders", "comparisons", "importers", "plots"},
     {"pipeline"},
@@ -25,7 +38,7 @@ WITHIN = {
     "spec": {"settings", "registry"},
     "pricing": {"settings"},
     "rows": {"schema"},
-    "store": {"rows", "schema"},
+    "store": {"lease", "rows", "schema"},
     "doctor": {"demo"},
     "__main__": {"cli"},
 }

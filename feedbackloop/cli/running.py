@@ -59,7 +59,14 @@ def run(
     _see(
         watch,
         lambda progress, stop: run_spec(
-            read, opened, settings=settings, limit=limit, cache=False if no_cache else None, wrap=wrap, progress=progress, stop=stop
+            read,
+            opened,
+            settings=settings,
+            limit=limit,
+            cache=False if no_cache else None,
+            wrap=wrap,
+            progress=progress,
+            stop=stop,
         ),
         opened,
         store,

@@ -67,6 +67,8 @@ class Dataset:
         self.id_column = id_column
         self._read = read
         self._file = file
+        # Found by `check`: then going through it again need not remember every id, 65 MB for a million of them.
+        self._no_repeats = False
 
     def __repr__(self) -> str:
         return f"Dataset({self.source or self.name!r})"
@@ -89,8 +91,9 @@ class Dataset:
         """Unique cases, in the order of the file."""
         seen: set[int] = set()
         for item in self.numbered():
-            key = _key(item.case.id)
-            if key not in seen:
+            if self._no_repeats:
+                yield item.case
+            elif (key := _key(item.case.id)) not in seen:
                 seen.add(key)
                 yield item.case
 
@@ -147,6 +150,7 @@ class Dataset:
                 yield case.id
 
         digest = fingerprint(ids())
+        self._no_repeats = not repeats
         return Checked(len(lines), digest, repeated, repeats, frozenset(priorities), dict(segments))
 
     def _priority(self, case: Case, line: int) -> int | None:

@@ -61,15 +61,20 @@ def json_valid(argument: Any = None) -> GraderFunction:
 
     def grade(case: Case, response: AIResponse) -> bool:  # noqa: ARG001  the shape of all graders
         text = response.output.strip()
-        if fenced := re.fullmatch(r"```(?:json)?\s*\n(.*)\n```", text, re.DOTALL):
+        if fenced := re.fullmatch(r"```(?:json)?[ \t]*\r?\n(.*)\n[ \t]*```", text, re.DOTALL | re.IGNORECASE):
             text = fenced[1]
         try:
-            json.loads(text)
+            # Python reads NaN and Infinity, which are no JSON, and refuses numbers of more than 4,300 digits, which are.
+            json.loads(text, parse_constant=_refuse, parse_int=str)
         except (ValueError, RecursionError):
             return False
         return True
 
     return grade
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
 
 
 def _wanted(wanted: Any, case: Case) -> str | None:

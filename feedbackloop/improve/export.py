@@ -72,17 +72,7 @@ def export(store: Store, path: str | Path, what: str = "answers", *, run: str | 
         StoreError: there is no such store or run, or the file cannot be written.
     """
     target = Path(path)
-    ending = next(
-        (known for known in sorted(_FORMATS, key=len, reverse=True) if target.name.lower().endswith(known)), ""
-    )
-    if not ending:
-        raise SettingsError(f"{target}: cannot tell the format from this name; end it in {', '.join(_FORMATS)}")
-    if what not in EXPORTS:
-        raise UnknownName(f"there is nothing called '{what}' to export{near(what, EXPORTS)}")
-    if not target.absolute().parent.is_dir():
-        raise SettingsError(f"{target}: there is no folder {target.absolute().parent}; make it first")
-    if target.is_dir():
-        raise SettingsError(f"{target}: this is a folder; give the name of a file")
+    ending = _ending(target, what)
     if not store.exists():
         raise StoreError(
             f"{store.url}: there is no such store yet; `feedbackloop run` or `feedbackloop import` makes it"
@@ -117,6 +107,22 @@ def export(store: Store, path: str | Path, what: str = "answers", *, run: str | 
     finally:
         temporary.unlink(missing_ok=True)
     return int(row[0])
+
+
+def _ending(target: Path, what: str) -> str:
+    """The format by the file's name, once it is clear that it and what is asked for make sense."""
+    ending = next(
+        (known for known in sorted(_FORMATS, key=len, reverse=True) if target.name.lower().endswith(known)), ""
+    )
+    if not ending:
+        raise SettingsError(f"{target}: cannot tell the format from this name; end it in {', '.join(_FORMATS)}")
+    if what not in EXPORTS:
+        raise UnknownName(f"there is nothing called '{what}' to export{near(what, EXPORTS)}")
+    if not target.absolute().parent.is_dir():
+        raise SettingsError(f"{target}: there is no folder {target.absolute().parent}; make it first")
+    if target.is_dir():
+        raise SettingsError(f"{target}: this is a folder; give the name of a file")
+    return ending
 
 
 def _columns(connection: DuckDBPyConnection, what: str, ending: str, *, raw: bool) -> str:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 from feedbackloop.identity import new_id
 from feedbackloop.models import AIRequest, AIResponse
-from feedbackloop.pipeline.resilience import Clock
+from feedbackloop.pipeline.resilience import CALL, Clock
 from feedbackloop.providers import Provider
 
 RECENT = 1024
@@ -55,7 +55,9 @@ class Cache:
             first = self._answers.in_flight.get(key)
             if first is None:
                 break
+            began = self._clock.now()
             await asyncio.wait([first])
+            CALL.get().queued(self._clock.now() - began)
         done = self._answers.in_flight[key] = asyncio.get_running_loop().create_future()
         try:
             response = await self._inner.complete(request)

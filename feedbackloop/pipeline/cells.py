@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from feedbackloop.errors import SettingsError
-from feedbackloop.identity import content_id
+from feedbackloop.identity import content_id, utcnow
 from feedbackloop.models import AIRequest, Case, Message, Variant
 from feedbackloop.pipeline.engine import Engine
 from feedbackloop.prompts import Prompt, last_user_text
@@ -93,12 +93,6 @@ class Cell:
     case: Case
     request: AIRequest
     models: tuple[str, ...]
-    new_case: bool = False
-    """The case must be stored along with the answer."""
-
-    def with_new_case(self) -> Cell:
-        """The same, with the case to be stored."""
-        return replace(self, new_case=True)
 
 
 def cells(
@@ -108,6 +102,7 @@ def cells(
     repeats: int,
     priority: int,
     priorities: Iterable[int | None],
+    utc: Callable[[], datetime] = utcnow,
     **known: Any,
 ) -> Iterator[Cell]:
     """All cells of a run, higher priorities first, variants in turns.
@@ -116,18 +111,21 @@ def cells(
         cases: iterated once per priority that occurs.
         priority: of cases whose metadata name none.
         priorities: those that the cases name; None stands for the default.
+        utc: the time of day.
         known: fields that all requests share.
     """
     levels = sorted({priority if level is None else level for level in priorities} or {priority}, reverse=True)
     for level in levels:
-        for number, case in enumerate(cases):
+        number = -1
+        for case in cases:
             own = case.metadata.get("priority")
             if len(levels) > 1 and (priority if own is None else own) != level:
                 continue
+            number += 1
             for repeat in range(repeats):
                 for turn in range(len(asking)):
                     one = asking[(number + repeat + turn) % len(asking)]
-                    yield Cell(case, one.request(case, repeat, priority=level, **known), one.models)
+                    yield Cell(case, one.request(case, repeat, priority=level, created_at=utc(), **known), one.models)
 
 
 def _text(case: Case) -> str:

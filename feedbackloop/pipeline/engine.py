@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from feedbackloop.errors import ProviderError
 from feedbackloop.models import AIRequest, AIResponse, ProcessingStatus
@@ -16,13 +19,15 @@ from feedbackloop.pricing import Prices
 from feedbackloop.providers import Provider, create, model_name, provider_name
 from feedbackloop.settings import Limits, Settings
 
+logger = logging.getLogger(__name__)
+
 
 class Engine:
     """Answers requests; what batch runs, the app and the gateway all call.
 
     Args:
         settings: providers, prices, defaults.
-        limits: how targets may be asked; a provider's own `limits` table wins.
+        limits: how targets may be asked; what a provider's own `limits` table names wins.
         budget_usd: what all requests together may cost.
         cache: whether equal keys share an answer.
         wrap: put around each provider, such as a recorder.
@@ -52,7 +57,7 @@ class Engine:
         self.controller = Controller(self._limits_of, self._clock)
         self._providers: dict[str, Provider] = {}
         self._breakers: dict[str, Breaker] = {}
-        self._onions: dict[tuple[str, ...], Provider] = {}
+        self._onions: dict[tuple[str, ...], _Onion] = {}
 
     def prepare(self, models: Sequence[str]) -> dict[str, str | None]:
         """Meet now the error that every call would meet: no key, no file, no function.
@@ -80,11 +85,12 @@ class Engine:
         """
         targets = tuple(models) or (model_name(request.model, self.settings),)
         asked = request if request.model == targets[0] else request.model_copy(update={"model": targets[0]})
+        onion = self._onions.get(targets) or self._onion(targets)
         began = self._clock.now()
-        call = Call(deadline=began + self.limits.deadline)
+        call = Call(deadline=began + onion.deadline_s)
         token = CALL.set(call)
         try:
-            response = await self._onion(targets).complete(asked)
+            response = await onion.provider.complete(asked)
         except ProviderError as error:
             response = failure(request, error, self._clock)
         finally:
@@ -102,34 +108,59 @@ class Engine:
             self._providers[name] = self._wrap(provider) if self._wrap else provider
         return self._providers[name]
 
+    def live(self, model: str) -> bool:
+        """Whether a model's answers are made now, rather than replayed."""
+        return bool(getattr(self.provider(model), "live", True))
+
     async def aclose(self) -> None:
         """Close what the providers keep open on the running event loop."""
-        for provider in self._providers.values():
+        self.controller.close()
+        for name, provider in self._providers.items():
             if aclose := getattr(provider, "aclose", None):
-                await aclose()
+                try:
+                    await aclose()
+                except Exception:
+                    # The answers are there all the same, and the other providers want to be closed too.
+                    logger.warning("the provider '%s' could not be closed", name, exc_info=True)
 
-    def _onion(self, targets: tuple[str, ...]) -> Provider:
-        if targets not in self._onions:
-            whole: Provider = Fallback([(model, self._target(model, last=model == targets[-1])) for model in targets])
-            self._onions[targets] = Cache(whole, self.answers, self._clock) if self.answers is not None else whole
-        return self._onions[targets]
+    def _onion(self, targets: tuple[str, ...]) -> _Onion:
+        chain = tuple(dict.fromkeys(targets))
+        provider: Provider = Fallback([(model, self._target(model, last=model == chain[-1])) for model in chain])
+        if self.answers is not None:
+            provider = Cache(provider, self.answers, self._clock)
+        made = self._onions[targets] = _Onion(provider, max(self._limits_of(model).deadline for model in chain))
+        return made
 
     def _target(self, model: str, *, last: bool) -> Provider:
         provider = self.provider(model)
         limits, clock, prices = self._limits_of(model), self._clock, self._prices
-        breaker = self._breakers.setdefault(model, Breaker())
-        target: Provider = Priced(provider, prices, clock)
-        target = Timeout(target, limits.timeout_s, clock)
+        target: Provider = Timeout(Priced(provider, prices, clock), limits.timeout_s, clock)
+        if not self.live(model):
+            # A recording is neither asked too often, nor down, nor paid for: its failures are replayed without a wait.
+            return Retry(target, limits.retries, replace(clock, sleep=_no_wait), self._chance)
         target = RateLimit(target, self.controller)
-        target = CircuitBreaker(target, breaker, clock, last=last)
-        target = Budget(target, self.purse, prices, getattr(provider, "base_url", None))
-        if getattr(provider, "live", True):
-            target = Validate(target)
-        return Retry(target, limits.retries, clock, self._chance)
+        target = Budget(target, self.purse, prices, getattr(provider, "base_url", None), clock)
+        target = CircuitBreaker(target, self._breakers.setdefault(model, Breaker()), clock, last=last)
+        return Retry(Validate(target), limits.retries, clock, self._chance)
 
     def _limits_of(self, model: str) -> Limits:
         table = self.settings.providers.get(provider_name(model, self.settings))
-        return table.limits if table and table.limits else self.limits
+        own = table.limits if table else None
+        if own is None:
+            return self.limits
+        return self.limits.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
+
+
+@dataclass(frozen=True)
+class _Onion:
+    """The layers around one chain of targets, and how long a request to it may take."""
+
+    provider: Provider
+    deadline_s: float
+
+
+async def _no_wait(_: float) -> None:
+    await asyncio.sleep(0)
 
 
 def failure(request: AIRequest, error: ProviderError, clock: Clock) -> AIResponse:

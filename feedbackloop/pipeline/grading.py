@@ -11,6 +11,9 @@ from feedbackloop.graders import Grader
 from feedbackloop.models import AIResponse, Case, ProcessingStatus, Rating
 from feedbackloop.text import storable
 
+VERDICT = frozenset({"value", "label", "reason"})
+"""A mapping with no other keys is one verdict with its reason; any other is several metrics."""
+
 
 async def grade(graders: Sequence[Grader], case: Case, response: AIResponse) -> list[Rating]:
     """What the graders say of an answer; nothing of a failed one."""
@@ -23,32 +26,43 @@ async def grade(graders: Sequence[Grader], case: Case, response: AIResponse) -> 
             if inspect.isawaitable(result):
                 result = await cast("Awaitable[Any]", result)
             ratings += _ratings(grader, response, result)
-        except Exception as error:
+        # A grader that calls `sys.exit` must not end the run either.
+        except (Exception, SystemExit) as error:
             reason, _ = storable(f"{type(error).__name__}: {error}")
             ratings.append(_rating(grader, response, grader.name, error=reason))
     return ratings
 
 
 def _ratings(grader: Grader, response: AIResponse, result: Any) -> list[Rating]:
-    if result is None:
-        return []
     if not isinstance(result, Mapping):
-        return [_valued(grader, response, grader.name, result)]
-    # {"value": ..., "reason": ...} is one verdict with its reason; any other mapping is several metrics.
-    if result.keys() <= {"value", "label", "reason"} and result.keys() & {"value", "label"}:
-        verdict = result.get("value") if result.get("value") is not None else result.get("label")
-        reason = result.get("reason")
-        return [_valued(grader, response, grader.name, verdict, None if reason is None else storable(str(reason))[0])]
-    return [_valued(grader, response, f"{grader.name}.{metric}", value) for metric, value in result.items()]
+        verdicts = {grader.name: {"value": result}}
+    elif result.keys() <= VERDICT and result.keys() & {"value", "label"}:
+        verdicts = {grader.name: dict(result)}
+    else:
+        verdicts = {storable(f"{grader.name}.{metric}")[0]: {"value": value} for metric, value in result.items()}
+    return [
+        _rating(grader, response, metric, **_verdict(**verdict))
+        for metric, verdict in verdicts.items()
+        if verdict.get("value") is not None or verdict.get("label") is not None
+    ]
 
 
-def _valued(grader: Grader, response: AIResponse, metric: str, value: Any, reason: str | None = None) -> Rating:
-    if isinstance(value, str):
-        return _rating(grader, response, metric, label=storable(value)[0], reason=reason)
-    number = float(value)
-    if not math.isfinite(number):
-        return _rating(grader, response, metric, error=f"the grader returned {number}", reason=reason)
-    return _rating(grader, response, metric, value=number, reason=reason)
+def _verdict(value: Any = None, label: Any = None, reason: Any = None) -> dict[str, Any]:
+    """The fields of a rating that say what the grader said; what is no verdict becomes its error."""
+    said: dict[str, Any] = {} if reason is None else {"reason": storable(str(reason))[0]}
+    if isinstance(value, str) and label is None:
+        value, label = None, value
+    if label is not None:
+        said["label"] = storable(str(label))[0]
+    if value is not None:
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            return said | {"error": f"the grader returned {storable(repr(value))[0][:200]}, which is no verdict"}
+        if not math.isfinite(number):
+            return said | {"error": f"the grader returned {number}"}
+        said["value"] = number
+    return said
 
 
 def _rating(grader: Grader, response: AIResponse, metric: str, **verdict: Any) -> Rating:

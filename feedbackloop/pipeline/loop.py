@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from typing import Any, Self
@@ -9,7 +10,7 @@ from typing import Any, Self
 from pydantic import Field
 
 from feedbackloop.identity import content_id
-from feedbackloop.models import AIRequest, AIResponse
+from feedbackloop.models import AIRequest, AIResponse, ProcessingStatus, Record
 from feedbackloop.pipeline.engine import Engine
 from feedbackloop.pipeline.resilience import Clock
 from feedbackloop.pipeline.validation import presented
@@ -74,7 +75,7 @@ class FeedbackLoop:
         """The answer to a request.
 
         A model's failure, a missing key included, comes back as `status=FAILED` with an empty output, `model_used="none"` and
-        the reason in `error`. The text is stripped and cut at 50,000 characters; the store keeps it as it came.
+        the reason in `error`. A live model's text is stripped and cut at 50,000 characters; the store keeps it as it came.
 
         Raises:
             UnknownName: the request names a provider that is not known.
@@ -86,12 +87,11 @@ class FeedbackLoop:
         asked = request.model_copy(update={"model": first})
         response = await self._engine.complete(asked, [model for model in models if model])
         if self.store is not None:
-            if self._writer is None:
-                self._writer = Writer(self.store, flush_s=0.0)
             messages = asked.messages or [{"role": "user", "content": asked.input}]
             keyed = asked.model_copy(update={"key": content_id(messages, first, asked.params, asked.repeat, None)})
-            await self._writer.written(self._writer.put(keyed, response))
-        return presented(response)
+            await self._write(self.store, keyed, response)
+        completed = response.status is ProcessingStatus.COMPLETED
+        return presented(response) if completed and self._engine.live(response.model_used) else response
 
     async def aclose(self) -> None:
         """Close connections, and write what is left."""
@@ -99,6 +99,16 @@ class FeedbackLoop:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+    async def _write(self, store: Store, *records: Record) -> None:
+        writer = self._writer
+        if writer is not None and writer.error is not None:
+            # The store refused before. It may be free again, and closing tries once more to write what was refused.
+            self._writer = None
+            await asyncio.to_thread(writer.close)
+        if self._writer is None:
+            self._writer = Writer(store, flush_s=0.0)
+        await self._writer.written(self._writer.put(*records))
 
     async def __aenter__(self) -> Self:
         return self

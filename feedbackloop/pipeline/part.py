@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -15,7 +16,7 @@ from feedbackloop import queries
 from feedbackloop.datasets import Checked, Dataset
 from feedbackloop.errors import BudgetExceeded, StoreError
 from feedbackloop.graders import Grader
-from feedbackloop.models import Case, Record, Run, RunEvent, Task, Variant
+from feedbackloop.models import AIRequest, Case, Record, Run, RunEvent, Task, Variant
 from feedbackloop.pipeline.cells import Asking, Cell, cells
 from feedbackloop.pipeline.engine import Engine
 from feedbackloop.pipeline.grading import grade
@@ -51,9 +52,13 @@ class Part:
     def __post_init__(self) -> None:
         self.tally = Tally()
         self.reason: str | None = None
+        """Why this part ends early; set by whatever ends it."""
         self.total = 0
         self.began = self.clock.now()
         self.ready: deque[Cell] = deque()
+        self.callback_error: Exception | None = None
+        self.left: list[Record] = []
+        """Answers that came when the store had just refused; written at the end, if it can be."""
 
     async def go(self, *, resuming: bool) -> RunResult:
         """Ask, grade and store what is missing.
@@ -68,35 +73,35 @@ class Part:
         checked = await asyncio.to_thread(self.dataset.check, lambda case: _render(asking, case))
         self.total = checked.cases * len(asking) * self.run.repeats
         notes = self._notes(checked, resuming=resuming)
-        done = queries.finished_cells(self.store, self.run.id) if resuming else set()
+        self.done = queries.finished_cells(self.store, self.run.id) if resuming else set()
         self.reusable = queries.reusable_keys(self.store) if self.engine.answers and self.store.exists() else set()
         self.run = self.run if resuming else self.run.model_copy(update={"fingerprint": checked.fingerprint})
-        self.store.append(self._opening(resuming=resuming))
+        self.started = self._event("started")
+        self.store.append([*self._opening(resuming=resuming), self.started])
         self.known = queries.known_cases(self.store)
-        every = cells(
+        self.cells = cells(
             self.dataset,
             asking,
             repeats=self.run.repeats,
             priority=int(self.run.settings.get("priority") or 5),
             priorities=checked.priorities,
+            utc=self.clock.utc,
             run_id=self.run.id,
             task=self.run.task,
         )
-        self.cells = self._missing(every, done)
         self.began = self.clock.now()
         self.writer = Writer(self.store)
         try:
             await self._work()
         finally:
-            self.writer.close()
-            await self.engine.aclose()
-            # Also when this task was cancelled: what is written is kept, and the run is known to have stopped.
-            ended = self.reason is None and not self.ready and self.tally.done >= self.total
-            with contextlib.suppress(StoreError):
-                self.store.append([self._event("finished" if ended else "stopped")])
+            # Also when this task was cancelled: what was answered is kept, and the run is known to have stopped.
+            if self.tally.done < self.total:
+                self._stop("it was asked to stop" if self.stop.is_set() else "it was interrupted")
+            self.writer.close(*self.left, self._event("finished" if self.reason is None else "stopped"))
             self._report()
-        if self.writer.error is not None:
-            raise self.writer.error
+            await self.engine.aclose()
+        if (error := self.writer.error or self.callback_error) is not None:
+            raise error
         return RunResult(self.run, self._progress(), self.reason, dict(self.tally.failures), checked, notes)
 
     async def _work(self) -> None:
@@ -114,12 +119,11 @@ class Part:
                 await ticker
 
     async def _worker(self, filling: asyncio.Lock) -> None:
-        while not self.stop.is_set():
+        while not self._stopping():
             if not self.ready:
                 async with filling:
                     if not self.ready and not await self._fill():
                         return
-            if not self.ready:
                 continue
             await self._answer(self.ready.popleft())
             # Providers that answer from memory never wait for anything; others want their turn all the same.
@@ -128,16 +132,21 @@ class Part:
                 await asyncio.sleep(0.01)
 
     async def _fill(self) -> bool:
-        """Put the next cells into `ready`, and known answers to them at hand; false at the end of the dataset."""
-        found = list(islice(self.cells, LOOK_AHEAD if self.reusable else 64))
+        """Put the next missing cells into `ready`, and known answers to them at hand; false at the end of the dataset."""
+        passed = list(islice(self.cells, LOOK_AHEAD if self.reusable else 64))
+        found = [cell for cell in passed if not self._is_done(cell.request)] if self.done else passed
+        self.tally.skipped += len(passed) - len(found)
         if self.reusable and self.engine.answers:
-            keys = [cell.request.key for cell in found if cell.request.key and hash(cell.request.key) in self.reusable]
+            keys = [
+                cell.request.key for cell in found if cell.request.key and hash((cell.request.key,)) in self.reusable
+            ]
             if keys:
                 known = await asyncio.to_thread(queries.answers_by_key, self.store, keys)
                 for key, response in known.items():
                     self.engine.answers.add(key, response)
         self.ready.extend(found)
-        return bool(found)
+        await asyncio.sleep(0)  # a resume may pass by a million cells before it finds one to ask
+        return bool(passed)
 
     async def _answer(self, cell: Cell) -> None:
         try:
@@ -151,47 +160,35 @@ class Part:
             return
         ratings = await grade(self.graders, cell.case, response) if self.graders else []
         records: list[Record] = [cell.request, response, *ratings]
-        if cell.new_case:
+        # With whichever answer comes first, so that no answer is ever stored without its case.
+        case = queries.case_mark(cell.case)
+        if case not in self.known:
+            self.known.add(case)
             records.append(cell.case)
         try:
             self.writer.put(*records)
         except StoreError as error:
             self._stop(str(error))
-            return
+            self.left += records
         self.tally.add(response)
         if response.error_type == "AuthenticationFailed":
             self._stop(f"{response.error}; the other rows would meet the same")
 
-    def _missing(self, every: Iterator[Cell], done: set[int]) -> Iterator[Cell]:
-        for cell in every:
-            request = cell.request
-            if done and hash((request.case_id, request.variant_id, request.repeat, request.key)) in done:
-                self.tally.skipped += 1
-                continue
-            yield self._with_case(cell)
-
-    def _with_case(self, cell: Cell) -> Cell:
-        """Mark the first cell of a case that the store has not got in this form."""
-        now = queries.case_details(cell.case)
-        if self.known.get(hash(cell.case.id)) == now:
-            return cell
-        self.known[hash(cell.case.id)] = now
-        return cell.with_new_case()
+    def _is_done(self, request: AIRequest) -> bool:
+        return hash((request.case_id, request.variant_id, request.repeat, request.key)) in self.done
 
     def _opening(self, *, resuming: bool) -> list[Record]:
-        """What the store must know before the first answer: names and tasks that are new or have changed, the run, its start."""
+        """What the store must know before the first answer: names and tasks that are new or have changed, and the run."""
+        if resuming:
+            return []
         records: list[Record] = []
-        if not resuming:
-            names = (
-                {variant.id: variant.name for variant in queries.variants(self.store)} if self.store.exists() else {}
-            )
-            records += [variant for variant in self.variants if names.get(variant.id) != variant.name]
-            known = queries.task(self.store, self.run.task) if self.store.exists() else None
-            wanted = self.task or known or Task(name=self.run.task)
-            if known is None or known.model_dump(exclude={"created_at"}) != wanted.model_dump(exclude={"created_at"}):
-                records.append(wanted)
-            records.append(self.run)
-        return [*records, self._event("started")]
+        names = {variant.id: variant.name for variant in queries.variants(self.store)} if self.store.exists() else {}
+        records += [variant for variant in self.variants if names.get(variant.id) != variant.name]
+        known = queries.task(self.store, self.run.task) if self.store.exists() else None
+        wanted = self.task or known or Task(name=self.run.task)
+        if known is None or known.model_dump(exclude={"created_at"}) != wanted.model_dump(exclude={"created_at"}):
+            records.append(wanted)
+        return [*records, self.run]
 
     def _notes(self, checked: Checked, *, resuming: bool) -> tuple[str, ...]:
         notes = []
@@ -206,7 +203,9 @@ class Part:
 
     def _stop(self, reason: str) -> None:
         self.reason = self.reason or reason
-        self.stop.set()
+
+    def _stopping(self) -> bool:
+        return self.reason is not None or self.stop.is_set()
 
     async def _tick(self) -> None:
         beat = self.clock.now()
@@ -218,7 +217,7 @@ class Part:
             beat = self.clock.now()
             with contextlib.suppress(StoreError):
                 self.writer.put(self._event("heartbeat"))
-                if await asyncio.to_thread(queries.stop_asked, self.store, self.run.id):
+                if await asyncio.to_thread(queries.stop_asked, self.store, self.run.id, self.started.created_at):
                     self._stop("it was asked to stop")
 
     def _progress(self) -> Progress:
@@ -238,8 +237,14 @@ class Part:
         )
 
     def _report(self) -> None:
-        if self.progress is not None:
+        if self.progress is None:
+            return
+        try:
             self.progress(self._progress())
+        except Exception as error:
+            # Raised once what is in flight is stored; raised here, it would end the heartbeats and leave the run going.
+            self._stop(f"its progress callback failed: {type(error).__name__}: {error}")
+            self.progress, self.callback_error = None, error
 
     def _event(self, kind: Any) -> RunEvent:
         now = self._progress()
@@ -248,7 +253,9 @@ class Part:
             for name in ("total", "done", "completed", "failed", "cached", "skipped", "spent_usd", "unpriced")
         }
         if kind == "stopped":
-            counts["reason"] = self.reason or "it was interrupted"
+            counts["reason"] = self.reason
+        # Whether a process lives can be told on its own machine only.
+        counts["host"] = socket.gethostname()
         return RunEvent(run_id=self.run.id, kind=kind, pid=os.getpid(), counts=counts, created_at=self.clock.utc())
 
 

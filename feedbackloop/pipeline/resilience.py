@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from feedbackloop.errors import (
@@ -29,6 +29,9 @@ BACKOFF_S = 0.5
 """Wait before the first retry; doubled for each further one."""
 BACKOFF_MAX_S = 30.0
 
+LOOK_S = 0.25
+"""How often those who wait behind a probe look whether it is back."""
+
 
 @dataclass(frozen=True)
 class Clock:
@@ -45,9 +48,16 @@ class Call:
     """What all layers know of the request in flight."""
 
     deadline: float
-    """On the engine's clock."""
+    """On the engine's clock; moves on while the request waits for a turn of our own."""
     queued_s: float = 0.0
-    """Time spent in our own queue, which is not the model's fault."""
+    """Time spent in our own queues, which is not the model's fault."""
+    sent: int = 0
+    """Attempts that reached a provider."""
+
+    def queued(self, seconds: float) -> None:
+        """Do not hold a wait of our own making against the request."""
+        self.queued_s += seconds
+        self.deadline += seconds
 
 
 CALL: ContextVar[Call] = ContextVar("call")
@@ -112,7 +122,9 @@ class Retry:
                     raise
                 if isinstance(error, RateLimited):
                     throttled += 1
-                    wait = self._backoff(throttled) if error.retry_after is None else error.retry_after
+                    named = error.retry_after
+                    # "Come back in 0 seconds", said again and again, would be a loop at full speed until the deadline.
+                    wait = named if named is not None and named > 0 else self._backoff(throttled)
                 else:
                     failures += 1
                     if failures > self._retries:
@@ -143,7 +155,7 @@ class Breaker:
     open_since: float | None = None
     probe_at: float = 0.0
     pause_s: float = PAUSE_S
-    probing: bool = field(default=False)
+    probing: bool = False
 
     def may_pass(self, now: float) -> bool:
         """Whether a request may be sent now; a probe's place is taken by asking."""
@@ -158,11 +170,12 @@ class Breaker:
         """The target answered, if only with a refusal."""
         self.failures, self.open_since, self.pause_s, self.probing = 0, None, self.PAUSE_S, False
 
-    def failed(self, now: float) -> None:
+    def failed(self, now: float, *, probe: bool) -> None:
         """The target timed out, was not reachable, or answered 5xx."""
         self.failures += 1
         if self.open_since is not None:
-            if self.probing:
+            # While it is open, those that were sent before say nothing new; only the probe does.
+            if probe:
                 self.pause_s = min(self.pause_s * 2, self.PAUSE_MAX_S)
                 self.probing, self.probe_at = False, now + self.pause_s
         elif self.failures >= self.THRESHOLD:
@@ -192,26 +205,29 @@ class CircuitBreaker:
             CircuitOpen: the target is down.
         """
         attempts: list[Attempt] = []
+        breaker = self._breaker
         while True:
             probe = await self._pass(request.model, attempts)
             try:
                 response = await self._inner.complete(request)
-            except (ProviderTimeout, ProviderUnavailable) as error:
-                self._breaker.failed(self._clock.now())
+            except (ProviderError, BudgetExceeded) as error:
                 attempts += error.attempts
-                if probe and self._last:
-                    continue  # a failed probe says nothing of this request: it goes on waiting
+                down = isinstance(error, ProviderTimeout | ProviderUnavailable)
+                if not error.attempts:
+                    # It was given up before it was sent: nothing was learned.
+                    breaker.probing = breaker.probing and not probe
+                elif not down:
+                    breaker.succeeded()
+                else:
+                    breaker.failed(self._clock.now(), probe=probe)
+                    if probe and self._last:
+                        continue  # a failed probe says nothing of this request: it goes on waiting
                 error.attempts = attempts
                 raise
-            except (ProviderError, BudgetExceeded) as error:
-                self._breaker.succeeded()
-                error.attempts = attempts + error.attempts
-                raise
             except BaseException:
-                if probe:
-                    self._breaker.probing = False
+                breaker.probing = breaker.probing and not probe
                 raise
-            self._breaker.succeeded()
+            breaker.succeeded()
             return _after(attempts, response)
 
     async def _pass(self, model: str, attempts: list[Attempt]) -> bool:
@@ -226,7 +242,8 @@ class CircuitBreaker:
                 error = CircuitOpen(f"{model} has kept failing for {now - opened:.0f} s; it is not asked for now")
                 error.attempts = attempts
                 raise error
-            await self._clock.sleep(min(max(breaker.probe_at - now, 0.05), max(until - now, 0.05), 1.0))
+            wait = breaker.probe_at - now if breaker.probe_at > now else LOOK_S
+            await self._clock.sleep(min(wait, until - now, 1.0))
         return breaker.probing
 
 
@@ -245,11 +262,13 @@ class Timeout:
         """The inner answer.
 
         Raises:
-            ProviderTimeout: it did not come in time.
+            ProviderTimeout: it did not come in time, or there was no time left to send it (then without an attempt).
         """
-        seconds = max(min(self._timeout_s, CALL.get().deadline - self._clock.now()), 0.0)
-        start = self._clock.utc()
         began = self._clock.now()
+        seconds = min(self._timeout_s, CALL.get().deadline - began)
+        if seconds <= 0:
+            raise ProviderTimeout(f"no time was left to ask {request.model}: the request's deadline has passed")
+        start = self._clock.utc()
         try:
             async with asyncio.timeout(seconds) as bound:
                 return await self._inner.complete(request)

@@ -75,7 +75,8 @@ async def run(
         StoreError: the store cannot be written; what was written before stays, and `resume` goes on.
     """
     settings = settings or Settings.load()
-    records = [_variant(variant) for variant in variants]
+    records = _variants(variants)
+    _check_numbers(repeats=repeats, limit=limit, priority=priority, budget_usd=budget_usd)
     opened = open_dataset(dataset, id_column=id_column)
     limits = limits or settings.limits
     cache = limit is None if cache is None else cache
@@ -206,6 +207,35 @@ async def resume(
         stop=stop or asyncio.Event(),
     )
     return await part.go(resuming=True)
+
+
+def _variants(given: Sequence[Variant | VariantSpec | Mapping[str, Any]]) -> list[Variant]:
+    if not given:
+        raise SettingsError("there is no variant to ask; give at least one")
+    records = [_variant(variant) for variant in given]
+    seen: dict[str, Variant] = {}
+    for variant in records:
+        if variant.name in {other.name for other in seen.values()}:
+            raise SettingsError(f"two variants are called '{variant.name}'; every name may stand once")
+        if variant.id in seen:
+            # A variant is its content: the answers of these two could not be told apart.
+            raise SettingsError(
+                f"the variants '{seen[variant.id].name}' and '{variant.name}' are the same but for their names; "
+                f"leave one out, or raise repeats to ask more than once"
+            )
+        seen[variant.id] = variant
+    return records
+
+
+def _check_numbers(*, repeats: int, limit: int | None, priority: int, budget_usd: float | None) -> None:
+    if repeats < 1:
+        raise SettingsError(f"repeats is {repeats}; it must be at least 1")
+    if limit is not None and limit < 1:
+        raise SettingsError(f"limit is {limit}; it must be at least 1, or none for all rows")
+    if not 1 <= priority <= 10:
+        raise SettingsError(f"priority is {priority}; it must be from 1 to 10")
+    if budget_usd is not None and not budget_usd > 0:
+        raise SettingsError(f"budget_usd is {budget_usd}; it must be more than 0, or none for no limit")
 
 
 def _variant(variant: Variant | VariantSpec | Mapping[str, Any]) -> Variant:

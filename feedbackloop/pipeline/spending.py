@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from feedbackloop.errors import BudgetExceeded, OutputInvalid, ProviderError, ProviderTimeout
-from feedbackloop.models import AIRequest, AIResponse, Attempt
-from feedbackloop.pipeline.resilience import Clock
+from feedbackloop.models import AIRequest, AIResponse, Attempt, ProcessingStatus
+from feedbackloop.pipeline.resilience import CALL, Clock
 from feedbackloop.pricing import Prices, Tokens
 from feedbackloop.providers import Provider
 
 CHARACTERS_PER_TOKEN = 3.0
-"""Fewer than real text has, so that an estimate errs on the dear side."""
+"""Fewer than usual text has."""
 
 DEFAULT_MAX_TOKENS = 2048
 
+COUNTS = ("tokens_used", "input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+
+MAYBE_CHARGED = frozenset({None, ProviderTimeout.__name__, OutputInvalid.__name__})
+"""How attempts end that a model worked on: with an answer, with one that cannot be used, or unknown to us."""
+
 
 class Priced:
-    """The innermost layer: calls the provider, prices the answer, and writes down the attempt."""
+    """The innermost layer: calls the provider, prices the answer, and writes down the attempt.
+
+    Whatever a provider of somebody else's does or returns leaves here as an answer whose figures make sense, or as a
+    `ProviderError`.
+    """
 
     def __init__(self, provider: Provider, prices: Prices, clock: Clock) -> None:
         self._provider = provider
         self._prices = prices
         self._clock = clock
         self._base_url: str | None = getattr(provider, "base_url", None)
+        self._live: bool = getattr(provider, "live", True)
 
     async def complete(self, request: AIRequest) -> AIResponse:
         """The provider's answer, with its cost and its attempt.
@@ -33,52 +46,99 @@ class Priced:
         Raises:
             ProviderError: the provider's own, or one that stands for any other exception that escaped it.
         """
-        start = self._clock.utc()
+        start, began = self._clock.utc(), self._clock.now()
+        CALL.get().sent += 1
         try:
             response = await self._provider.complete(request)
         except ProviderError as error:
-            error.attempts = [_failed(request, start, error)]
+            error.attempts = [self._failed(request, start, began, error)]
             raise
+        except asyncio.CancelledError as cancelled:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody cancelled this call: the provider let out what was meant for a task of its own.
+            raise self._escaped(request, start, began, cancelled) from cancelled
         except Exception as escaped:
-            fault = ProviderError(f"{request.model}: {type(escaped).__name__}: {escaped}")
-            fault.attempts = [_failed(request, start, fault)]
-            raise fault from escaped
-        cost = response.cost_usd
-        if cost is None and response.input_tokens is not None and response.output_tokens is not None:
-            tokens = Tokens(
-                response.input_tokens,
-                response.output_tokens,
-                response.cached_tokens or 0,
-                response.cache_write_tokens or 0,
-            )
-            cost = self._prices.cost(
-                request.model, tokens, base_url=self._base_url, reported=response.provider_model, at=start
-            )
+            raise self._escaped(request, start, began, escaped) from escaped
+        if not isinstance(response, AIResponse):
+            odd = OutputInvalid(f"{request.model} must return an AIResponse, but returned {type(response).__name__}")
+            odd.attempts = [self._failed(request, start, began, odd)]
+            raise odd
+        return self._answer(request, response, start, began)
+
+    def _answer(self, request: AIRequest, response: AIResponse, start: datetime, began: float) -> AIResponse:
+        known: dict[str, Any] = {
+            name: None for name in COUNTS if (count := getattr(response, name)) is not None and count < 0
+        }
+        latency_ms = _figure(response.latency_ms)
+        if latency_ms is None and self._live:
+            latency_ms = (self._clock.now() - began) * 1000
+        cost = _figure(response.cost_usd)
+        read, written = response.input_tokens, response.output_tokens
+        if read is not None and written is not None and not known:
+            tokens = Tokens(read, written, response.cached_tokens or 0, response.cache_write_tokens or 0)
+            if cost is None and tokens.cached + tokens.cache_write <= read:
+                cost = self._prices.cost(
+                    request.model, tokens, base_url=self._base_url, reported=response.provider_model, at=start
+                )
+            if response.tokens_used is None:
+                known["tokens_used"] = read + written
+        failed = response.status is ProcessingStatus.FAILED
         attempt = Attempt(
             model=request.model,
             provider_model=response.provider_model,
             start=start,
-            latency_ms=response.latency_ms,
+            latency_ms=latency_ms,
             usage=response.usage,
             cost_usd=cost,
+            error_type="ProviderError" if failed else None,
+            error=response.error if failed else None,
         )
-        return response.model_copy(update={"cost_usd": cost, "attempts": [attempt], "created_at": self._clock.utc()})
+        if failed:
+            refusal = ProviderError(response.error or f"{request.model} returned a FAILED response without a reason")
+            refusal.attempts = [attempt]
+            raise refusal
+        known |= {
+            "request_id": request.id,
+            "model_used": request.model,
+            "latency_ms": latency_ms,
+            "cost_usd": cost,
+            "cached": False,
+            "attempts": [attempt],
+            "created_at": self._clock.utc(),
+        }
+        return response.model_copy(update=known)
 
+    def _escaped(self, request: AIRequest, start: datetime, began: float, escaped: BaseException) -> ProviderError:
+        fault = ProviderError(f"{request.model}: {type(escaped).__name__}: {escaped}")
+        fault.attempts = [self._failed(request, start, began, fault)]
+        return fault
 
-def _failed(request: AIRequest, start: datetime, error: ProviderError) -> Attempt:
-    return Attempt(model=request.model, start=start, error_type=type(error).__name__, error=str(error))
+    def _failed(self, request: AIRequest, start: datetime, began: float, error: ProviderError) -> Attempt:
+        waited = (self._clock.now() - began) * 1000 if self._live else None
+        return Attempt(
+            model=request.model, start=start, latency_ms=waited, error_type=type(error).__name__, error=str(error)
+        )
 
 
 def spent(attempts: list[Attempt]) -> float | None:
-    """USD over all attempts: the sum of the known costs, or None if something may have been charged and nothing is known.
+    """USD over all attempts, or None if one of them may have been charged and its price is not known.
 
     An attempt that was refused before a model worked on it cost nothing.
     """
-    known = [attempt.cost_usd for attempt in attempts if attempt.cost_usd is not None]
-    if known:
-        return sum(known)
-    charged = {None, ProviderTimeout.__name__, OutputInvalid.__name__}
-    return None if any(attempt.error_type in charged for attempt in attempts) else 0.0
+    total = 0.0
+    for attempt in attempts:
+        if attempt.cost_usd is not None:
+            total += attempt.cost_usd
+        elif attempt.error_type in MAYBE_CHARGED:
+            return None
+    return total
+
+
+def prompt_size(request: AIRequest) -> int:
+    """Characters that are sent."""
+    return sum(len(str(message.get("content", ""))) for message in request.messages) or len(request.input)
 
 
 @dataclass
@@ -88,7 +148,8 @@ class Purse:
     limit_usd: float | None
     spent_usd: float = 0.0
     reserved_usd: float = 0.0
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    reservations: int = 0
+    _waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
     async def reserve(self, worst_usd: float) -> None:
         """Put aside what the next attempt could cost, waiting for calls in flight where only these stand in the way.
@@ -96,34 +157,39 @@ class Purse:
         Raises:
             BudgetExceeded: what is already spent leaves too little.
         """
-        if self.limit_usd is None:
-            return
-        while self.spent_usd + self.reserved_usd + worst_usd > self.limit_usd:
-            if self.spent_usd + worst_usd > self.limit_usd or not self.reserved_usd:
+        while self.limit_usd is not None and self.spent_usd + self.reserved_usd + worst_usd > self.limit_usd:
+            if self.spent_usd + worst_usd > self.limit_usd or not self.reservations:
                 raise BudgetExceeded(
                     f"the budget of ${self.limit_usd:g} is used up: ${self.spent_usd:.4f} is spent and the next call could "
                     f"cost ${worst_usd:.4f}; raise budget_usd and resume"
                 )
-            self._changed.clear()
-            await self._changed.wait()
+            settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(settled)
+            await settled
         self.reserved_usd += worst_usd
+        self.reservations += 1
 
     def settle(self, worst_usd: float, cost_usd: float) -> None:
         """Replace a reservation by what the attempt did cost."""
         self.spent_usd += cost_usd
-        if self.limit_usd is not None:
-            self.reserved_usd -= worst_usd
-            self._changed.set()
+        self.reservations -= 1
+        # Sums of floats leave crumbs, which somebody would wait for in vain.
+        self.reserved_usd = self.reserved_usd - worst_usd if self.reservations else 0.0
+        waiting, self._waiting = self._waiting, []
+        for settled in waiting:
+            if not settled.done():
+                settled.set_result(None)
 
 
 class Budget:
     """Lets an attempt pass only if its worst case fits what is left, and settles with what it did cost."""
 
-    def __init__(self, inner: Provider, purse: Purse, prices: Prices, base_url: str | None) -> None:
+    def __init__(self, inner: Provider, purse: Purse, prices: Prices, base_url: str | None, clock: Clock) -> None:
         self._inner = inner
         self._purse = purse
         self._prices = prices
         self._base_url = base_url
+        self._clock = clock
 
     async def complete(self, request: AIRequest) -> AIResponse:
         """The inner answer.
@@ -131,10 +197,15 @@ class Budget:
         Raises:
             BudgetExceeded: the attempt could cost more than is left; nothing was sent.
         """
-        worst = self._worst(request) if self._purse.limit_usd is not None else 0.0
-        await self._purse.reserve(worst)
-        # What was sent and left no usage behind may have been charged in full.
-        cost = worst
+        call, worst = CALL.get(), 0.0
+        if self._purse.limit_usd is not None:
+            worst, began = self._worst(request), self._clock.now()
+            await self._purse.reserve(worst)
+            call.queued(self._clock.now() - began)
+        else:
+            await self._purse.reserve(worst)
+        sent = call.sent
+        cost: float | None = None
         try:
             response = await self._inner.complete(request)
             cost = _known(response.attempts, unknown=worst)
@@ -142,14 +213,32 @@ class Budget:
             cost = _known(error.attempts, unknown=worst)
             raise
         finally:
+            if cost is None:
+                # Cancelled: what was sent and left no usage behind may have been charged in full.
+                cost = worst if call.sent > sent else 0.0
             self._purse.settle(worst, cost)
         return response
 
     def _worst(self, request: AIRequest) -> float:
-        size = sum(len(str(message.get("content", ""))) for message in request.messages) or len(request.input)
-        asked = request.params.get("max_completion_tokens") or request.params.get("max_tokens") or DEFAULT_MAX_TOKENS
-        tokens = Tokens(int(size / CHARACTERS_PER_TOKEN) + 16, int(asked))
+        params = request.params
+        texts = [str(message.get("content", "")) for message in request.messages] or [request.input]
+        # Schemas and tools are read by the model too.
+        texts += [str(value) for value in params.values() if isinstance(value, list | Mapping)]
+        # No token is shorter than a byte; each message has a frame of a few tokens.
+        size = sum(len(text.encode("utf-8", "surrogatepass")) + 8 for text in texts) + 8
+        asked = _whole(params.get("max_completion_tokens")) or _whole(params.get("max_tokens")) or DEFAULT_MAX_TOKENS
+        tokens = Tokens(size, asked * (_whole(params.get("n")) or 1))
         return self._prices.cost(request.model, tokens, base_url=self._base_url) or 0.0
+
+
+def _whole(value: Any) -> int | None:
+    """A positive whole number, or None: what else an endpoint will make of it is its own affair."""
+    return value if type(value) is int and value > 0 else None
+
+
+def _figure(value: float | None) -> float | None:
+    """A number that can be a duration or a price."""
+    return value if value is not None and 0 <= value < math.inf else None
 
 
 def _known(attempts: list[Attempt], unknown: float) -> float:

@@ -26,14 +26,15 @@ class Validate:
         if not response.output or response.output.isspace():
             error = OutputInvalid(f"{request.model} gave an empty answer")
             failed = {"error_type": "OutputInvalid", "error": str(error)}
-            error.attempts = [attempt.model_copy(update=failed) for attempt in response.attempts]
+            *before, last = response.attempts
+            error.attempts = [*before, last.model_copy(update=failed)]
             raise error
-        if len(response.output.strip()) > MAX_CHARACTERS:
+        if len(response.output) > MAX_CHARACTERS and len(response.output.strip()) > MAX_CHARACTERS:
             return response.model_copy(update={"truncated": True})
         return response
 
 
 def presented(response: AIResponse) -> AIResponse:
-    """The response as a caller gets it: white space stripped, and cut at 50,000 characters."""
+    """A live provider's response as a caller gets it: white space stripped, and cut at 50,000 characters."""
     text = response.output.strip()[:MAX_CHARACTERS]
     return response if text == response.output else response.model_copy(update={"output": text})

@@ -35,10 +35,10 @@ def _count_living(change: int) -> None:
 
 
 class Writer:
-    """Writes what it is given every 0.18 s; a context manager that flushes on leaving.
+    """Writes what it is given every 0.18 s.
 
-    When the store refuses (somebody else holds it past the deadline), `error` is set, nothing more is taken, and what was not
-    written is known to be missing: a run that stops there can be resumed.
+    When the store refuses (somebody else holds it past the deadline), `error` is set and nothing more is taken. What was
+    answered is paid for, so closing tries once more to write what is left: whoever was in the way may be gone by then.
     """
 
     def __init__(self, store: Store, *, flush_s: float = FLUSH_S) -> None:
@@ -62,14 +62,15 @@ class Writer:
         with self._changed:
             if self.error is not None:
                 raise self.error
+            if not self._pending:
+                self._changed.notify()
             self._pending.extend(records)
             self._given += len(records)
-            self._changed.notify()
             return self._given
 
     @property
     def backlog(self) -> int:
-        """How many records wait."""
+        """How many records are not written yet."""
         return self._given - self._written
 
     async def written(self, mark: int) -> None:
@@ -83,13 +84,18 @@ class Writer:
                 raise self.error
             await asyncio.sleep(0.005)
 
-    def close(self) -> None:
-        """Flush, and stop the thread. An error is left in `error`."""
+    def close(self, *last: Record) -> None:
+        """Write what is left, with these as the last, and stop the thread. An error that stays is left in `error`."""
         with self._changed:
+            self._pending.extend(last)
+            self._given += len(last)
             self._closed = True
             self._changed.notify()
         self._thread.join()
         _count_living(-1)
+        if self._pending:
+            self._write(self._pending, again=True)
+            self._pending = []
 
     def _work(self) -> None:
         last = 0.0
@@ -104,13 +110,19 @@ class Writer:
                 if not batch and self._closed:
                     return
             last = time.monotonic()
-            self._write(batch)
+            if not self._write(batch):
+                with self._changed:
+                    self._pending = [*batch, *self._pending]
+                return
 
-    def _write(self, batch: Sequence[Record]) -> None:
+    def _write(self, batch: Sequence[Record], *, again: bool = False) -> bool:
         try:
-            self._store.append(batch)
-        except StoreError as error:
-            self.error = error
+            # The first try may have written a part: all but the rows that the database refuses.
+            self._store.append(batch, new_only=again)
         except Exception as error:
-            self.error = StoreError(f"{self._store.url}: {type(error).__name__}: {error}")
+            named = f"{self._store.url}: {type(error).__name__}: {error}"
+            self.error = error if isinstance(error, StoreError) else StoreError(named)
+            return False
+        self.error = None
         self._written += len(batch)
+        return True

@@ -66,6 +66,7 @@ class FunctionProvider:
     """
 
     live = True
+    takes_inputs = True
 
     def __init__(self, name: str, settings: Settings) -> None:
         self.name = name

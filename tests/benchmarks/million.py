@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import statistics
@@ -78,7 +79,7 @@ def work(folder: Path) -> None:
     )
     assert result.finished
     peak = memory_mb("VmHWM")
-    rates = [(b[0] - a[0]) / (b[1] - a[1]) for a, b in zip(marks, marks[1:], strict=False)]
+    rates = [(b[0] - a[0]) / (b[1] - a[1]) for a, b in itertools.pairwise(marks)]
     middle = statistics.median(rates) if rates else result.progress.rate
     print(
         f"{result.progress.completed:,} rows in {result.progress.elapsed_s:.0f} s, {result.progress.rate:.0f} rows/s; "
@@ -100,7 +101,9 @@ def work(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--folder", type=Path, help="where the dataset and the store are made and left; else a temporary one")
+    parser.add_argument(
+        "--folder", type=Path, help="where the dataset and the store are made and left; else a temporary one"
+    )
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:

@@ -1,0 +1,166 @@
+"""The writer: batches in the background, nothing lost when the store refuses for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from feedbackloop.errors import StoreError
+from feedbackloop.models import Task
+from feedbackloop.pipeline.writer import FLUSH_S, Writer
+from feedbackloop.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "loop.duckdb", timeout_s=0.2)
+
+
+def names(store: Store) -> list[str]:
+    return sorted(store.sql("SELECT name FROM tasks")["name"]) if store.exists() else []
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_what_is_given_is_in_the_file_soon_without_any_further_call(store) -> None:
+    store.append([Task(name="first")])
+    writer = Writer(store)
+    writer.put(Task(name="a"), Task(name="b"))
+    wait_until(lambda: names(store) == ["a", "b", "first"])
+    assert writer.backlog == 0
+    writer.close()
+
+
+def test_many_small_gifts_become_few_transactions(store, monkeypatch) -> None:
+    sizes, times = [], []
+    append = Store.append
+
+    def noted(self, records, **options):
+        sizes.append(len(records))
+        times.append(time.monotonic())
+        return append(self, records, **options)
+
+    monkeypatch.setattr(Store, "append", noted)
+    writer = Writer(store)
+    began = time.monotonic()
+    for number in range(200):
+        writer.put(Task(name=f"{number:03}"))
+        time.sleep(0.003)
+    writer.close()
+    assert names(store) == [f"{number:03}" for number in range(200)]
+    assert sum(sizes) == 200
+    assert len(sizes) <= (time.monotonic() - began) / FLUSH_S + 2
+    assert all(later - earlier >= FLUSH_S * 0.9 for earlier, later in itertools.pairwise(times[:-1]))
+
+
+def test_it_takes_records_from_any_thread(store) -> None:
+    writer = Writer(store)
+    threads = [
+        threading.Thread(target=lambda n=n: [writer.put(Task(name=f"{n}.{i}")) for i in range(100)]) for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    writer.close()
+    assert len(set(names(store))) == 400
+
+
+def test_closing_writes_what_is_left_and_what_it_is_given_last(store) -> None:
+    writer = Writer(store, flush_s=60)
+    writer.put(Task(name="a"))
+    wait_until(lambda: names(store) == ["a"])
+    writer.put(Task(name="b"))
+    began = time.monotonic()
+    writer.close(Task(name="c"))
+    assert time.monotonic() - began < 5
+    assert names(store) == ["a", "b", "c"]
+    assert writer.error is None
+
+
+def test_closing_without_anything_makes_no_store(store) -> None:
+    Writer(store).close()
+    assert not store.exists()
+
+
+async def test_waiting_for_a_mark_returns_once_it_is_in_the_file(store) -> None:
+    writer = Writer(store, flush_s=0.0)
+    marks = [writer.put(Task(name=str(number))) for number in range(3)]
+    await writer.written(marks[1])
+    assert set(names(store)) >= {"0", "1"}
+    writer.close()
+
+
+async def test_whoever_waits_for_what_was_refused_is_told(store) -> None:
+    writer = Writer(store, flush_s=0.0)
+    with Store(store.path).lease():
+        mark = writer.put(Task(name="a"))
+        with pytest.raises(StoreError, match=r"in use for 0\.2 s"):
+            await asyncio.wait_for(writer.written(mark), 5)
+    with pytest.raises(StoreError, match=r"in use for 0\.2 s"):
+        writer.put(Task(name="b"))
+    writer.close()
+    assert names(store) == ["a"]
+
+
+def test_what_was_refused_is_written_at_the_end_if_it_can_be(store) -> None:
+    store.append([Task(name="first")])
+    writer = Writer(store)
+    with Store(store.path).lease():
+        writer.put(Task(name="a"), Task(name="b"))
+        wait_until(lambda: writer.error)
+    writer.close(Task(name="last"))
+    assert writer.error is None
+    assert names(store) == ["a", "b", "first", "last"]
+    assert writer.backlog == 0
+
+
+def test_an_error_that_stays_is_left_to_be_seen(store) -> None:
+    store.append([Task(name="first")])
+    writer = Writer(store)
+    with Store(store.path).lease():
+        writer.put(Task(name="a"))
+        wait_until(lambda: writer.error)
+        writer.close()
+    assert isinstance(writer.error, StoreError)
+    assert names(store) == ["first"]
+
+
+def test_rows_that_were_written_beside_a_refused_one_are_not_written_twice(store) -> None:
+    writer = Writer(store)
+    writer.put(Task(name="good"), Task(name="bad \ud800"), Task(name="also good"))
+    wait_until(lambda: writer.error)
+    writer.close(Task(name="last"))
+    assert isinstance(writer.error, StoreError)
+    assert "could not be stored: tasks bad" in str(writer.error)
+    assert names(store) == ["also good", "good", "last"]
+
+
+def test_any_other_fault_becomes_a_store_error(store, monkeypatch) -> None:
+    monkeypatch.setattr(Store, "append", lambda *_, **__: 1 / 0)
+    writer = Writer(store)
+    writer.put(Task(name="a"))
+    writer.close()
+    assert isinstance(writer.error, StoreError)
+    assert "ZeroDivisionError" in str(writer.error)
+
+
+def test_pythons_switch_interval_is_short_only_while_a_writer_lives(store) -> None:
+    usual = sys.getswitchinterval()
+    one, two = Writer(store), Writer(store)
+    assert sys.getswitchinterval() < 0.001
+    one.close()
+    assert sys.getswitchinterval() < 0.001
+    two.close()
+    assert sys.getswitchinterval() == usual
