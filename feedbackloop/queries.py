@@ -1,4 +1,4 @@
-"""All SQL that reads. Every function opens the store once, fetches, and gives it back."""
+"""All SQL that reads: what it needs is fetched under the store's lease, and thought about once that is given back."""
 
 from __future__ import annotations
 

@@ -1,0 +1,120 @@
+"""`kill -9` in the middle of a run, then `resume`: every answer once, and none asked again but those of the last flush."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import feedbackloop as fl
+from feedbackloop import queries
+from feedbackloop.settings import ProviderSettings, Settings
+
+HERE = Path(__file__).parent
+ROWS = 150
+CONCURRENCY = 8
+DELAY_S = 0.03
+AT_RISK = CONCURRENCY + int(CONCURRENCY / DELAY_S * 0.25)
+"""Calls that can be in flight, and answers of a quarter of a second."""
+
+VARIANTS = [
+    {"name": "plain", "model": "fake:m"},
+    {"name": "polite", "model": "fake:m", "prompt": "Please: {{ input }}"},
+]
+
+CHILD = """
+import asyncio, sys
+import feedbackloop as fl
+from test_kill_and_resume import CONCURRENCY, VARIANTS, settings
+
+url, folder = sys.argv[1:]
+asyncio.run(
+    fl.run(
+        folder + "/rows.jsonl", VARIANTS, store=folder + "/loop.duckdb", settings=settings(url), graders=[{"contains": "You said"}],
+        limits=fl.Limits(concurrency=CONCURRENCY),
+    )
+)
+"""
+
+
+def settings(url: str) -> Settings:
+    return Settings(providers={"fake": ProviderSettings(base_url=url)})
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """A server in a process of its own, so that it outlives the killed run and counts what it was asked."""
+    command = [sys.executable, str(HERE / "openai_server.py"), "--delay-ms", str(DELAY_S * 1000)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield process.stdout.readline().strip()
+    process.kill()
+    process.communicate()
+
+
+def asked(url: str) -> int:
+    with urllib.request.urlopen(f"{url.removesuffix('/v1')}/counts", timeout=5) as reply:
+        return json.load(reply).get("ok", 0)
+
+
+def completed(store: fl.Store) -> Counter:
+    rows = store.sql(
+        "SELECT case_id, variant_id, repeat FROM requests JOIN responses ON request_id = requests.id WHERE status = 'completed'"
+    )
+    return Counter(rows.itertuples(index=False, name=None))
+
+
+def kill_and_resume(url: str, folder: Path, at: int) -> None:
+    rows = [{"id": number, "input": f"question {number}"} for number in range(ROWS)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    before = asked(url)
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, url, str(folder)], env={"PYTHONPATH": f"{HERE.parent}:{HERE}"}
+    )
+    deadline = time.monotonic() + 60
+    while asked(url) - before < at:
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        time.sleep(0.005)
+    child.kill()
+    child.wait()
+    store = fl.Store(folder / "loop.duckdb")
+    (status,) = queries.runs(store)
+    assert status.state == "interrupted"
+    sent, kept = asked(url) - before, len(completed(store))
+    assert kept < 2 * ROWS
+    assert sent - kept <= AT_RISK
+    # Whatever the moment: an answer is there with its request, its case and its grade, or not at all.
+    whole = store.sql("SELECT external_id, variant, grades FROM answers")
+    assert len(whole) == kept == len(store.sql("SELECT * FROM ratings"))
+    assert not whole.isna().any().any()
+
+    result = asyncio.run(fl.resume(store, settings=settings(url)))
+    assert result.finished
+    assert (result.progress.skipped, result.progress.completed) == (kept, 2 * ROWS - kept)
+    assert set(completed(store).values()) == {1}
+    assert len(completed(store)) == 2 * ROWS
+    assert asked(url) - before == 2 * ROWS + sent - kept
+    assert len(store.sql("SELECT * FROM ratings")) == 2 * ROWS
+    assert len(store.sql("SELECT * FROM cases")) == ROWS
+    assert queries.runs(store)[0].state == "finished"
+
+
+@pytest.mark.parametrize("at", [2 * ROWS // 3, 3])
+def test_a_killed_run_is_completed_without_asking_anything_twice(server: str, tmp_path: Path, at: int) -> None:
+    kill_and_resume(server, tmp_path, at)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12))
+def test_whenever_it_is_killed(server: str, tmp_path: Path, seed: int) -> None:
+    kill_and_resume(server, tmp_path, random.Random(seed).randint(1, 2 * ROWS - AT_RISK // 2))
