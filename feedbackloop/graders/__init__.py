@@ -8,17 +8,16 @@ metrics at once, None is no opinion. In a spec a grader is a name of the table b
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from feedbackloop.errors import SettingsError
+from feedbackloop.functions import load
 from feedbackloop.identity import content_id
 from feedbackloop.models import AIResponse, Case
-from feedbackloop.registry import Registry, near
+from feedbackloop.registry import Registry
 
 __all__ = ["GRADERS", "Grade", "Grader", "create"]
 
@@ -89,30 +88,9 @@ def _named(name: str, argument: Any) -> Grader:
 
 
 def _own(spec: str, base: Path) -> Grader:
-    place, _, name = spec.rpartition(":")
-    file = base / place
-    if not file.is_file():
-        files = [path.name for path in file.parent.glob("*.py")] if file.parent.is_dir() else []
-        raise SettingsError(f"the grader '{spec}' names the file {file}, which is not there{near(file.name, files)}")
-    source = file.read_bytes()
-    module = ModuleType(f"_feedbackloop_graders_{content_id(str(file.resolve()))}")
-    module.__file__ = str(file)
-    # Dataclasses and pickles look their module up there.
-    sys.modules[module.__name__] = module
-    sys.path.insert(0, str(file.parent))  # so that it can import its neighbours
-    try:
-        # Compiled here and not by a loader, which takes an edit within one second for the cached bytecode.
-        exec(compile(source, str(file), "exec", dont_inherit=True), vars(module))  # noqa: S102
-    except (Exception, SystemExit) as error:
-        del sys.modules[module.__name__]
-        raise SettingsError(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(file.parent))
-    function = getattr(module, name, None)
-    if not callable(function):
-        functions = [key for key, value in vars(module).items() if inspect.isfunction(value)]
-        raise SettingsError(f"{file} has no function '{name}'{near(name, functions)}")
-    return Grader(name, content_id(source.decode("utf-8", "replace"), name), function)
+    loaded = load(spec, base, reload=True)
+    name = spec.rpartition(":")[2]
+    return Grader(name, content_id(loaded.source, name), loaded.function)
 
 
 def _source(function: Any) -> str:

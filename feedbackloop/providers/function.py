@@ -6,20 +6,12 @@ import asyncio
 import contextvars
 import copy
 import functools
-import hashlib
-import importlib
-import importlib.util
 import inspect
-import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from feedbackloop.errors import (
@@ -30,10 +22,10 @@ from feedbackloop.errors import (
     ProviderUnavailable,
     SettingsError,
 )
+from feedbackloop.functions import Loaded, load
 from feedbackloop.identity import new_id
 from feedbackloop.models import AIRequest, AIResponse, ProcessingStatus
 from feedbackloop.providers.endpoint import scrub
-from feedbackloop.registry import near
 from feedbackloop.settings import Settings
 from feedbackloop.text import storable
 
@@ -43,11 +35,7 @@ THREADS = 64
 
 @dataclass(frozen=True)
 class _Function:
-    call: Callable[[dict[str, Any]], Any]
-    file: Path | None
-    modified: int
-    source: str
-    """Hash of the source file; of a module without one, its name."""
+    loaded: Loaded
     waits: bool
     """Whether it is called in the event loop."""
 
@@ -81,9 +69,9 @@ class FunctionProvider:
             SettingsError: there is no such file, module or function, or importing it fails.
         """
         known = self._functions.get(model)
-        if known is None or known.modified != _modified(known.file):
+        if known is None or known.loaded.changed():
             known = self._functions[model] = _load(model, self._base, reload=known is not None)
-        return known.source
+        return known.loaded.source
 
     async def complete(self, request: AIRequest) -> AIResponse:
         """Call the function once.
@@ -106,7 +94,7 @@ class FunctionProvider:
         try:
             if function.waits:
                 started = time.perf_counter()
-                outcome = _Outcome(await function.call(inputs), (time.perf_counter() - started) * 1000)
+                outcome = _Outcome(await function.loaded.function(inputs), (time.perf_counter() - started) * 1000)
             else:
                 outcome = await self._in_thread(function, request.model, inputs)
         except ProviderError:
@@ -132,7 +120,7 @@ def _timed(function: _Function, model: str, inputs: dict[str, Any]) -> _Outcome 
     # Typed here, since neither a future nor a coroutine can carry a StopIteration.
     started = time.perf_counter()
     try:
-        result = function.call(inputs)
+        result = function.loaded.function(inputs)
     except ProviderError as error:
         return error
     except (Exception, SystemExit) as error:
@@ -178,7 +166,7 @@ def _kind(result: Any) -> str:
 
 def _typed(error: BaseException, function: _Function, model: str) -> ProviderError:
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if function.file and frame.filename == str(function.file)]
+    own = [frame for frame in frames if function.loaded.file and frame.filename == str(function.loaded.file)]
     place = (own or frames)[-1:]
     where = f" ({Path(place[0].filename).name}:{place[0].lineno})" if place else ""
     text = str(error)
@@ -190,100 +178,13 @@ def _typed(error: BaseException, function: _Function, model: str) -> ProviderErr
     return ProviderError(message)
 
 
-_importing = threading.RLock()
-_neighbours: dict[str, Path] = {}
-"""Modules that files brought in from their own folder, so that another folder's of the same name can take their place."""
-
-
 def _load(model: str, base: Path, *, reload: bool) -> _Function:
-    target, _, name = model.partition(":")[2].rpartition(":")
-    if not target or not name:
+    reference = model.partition(":")[2]
+    if not all(reference.rpartition(":")[::2]):
         raise SettingsError(
             f"'{model}' names no function: write python:PATH.py:FUNCTION or python:package.module:FUNCTION"
         )
-    with _importing:
-        if target.endswith(".py"):
-            module = _from_file((base / Path(target).expanduser()).resolve(), reload=reload)
-        else:
-            module = _from_name(target, base.resolve(), reload=reload)
-    call = getattr(module, name, None)
-    if call is None:
-        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise SettingsError(f"{target} has no function '{name}'{near(name, known)}")
-    if not callable(call):
-        raise SettingsError(f"'{name}' in {target} is no function, but {_kind(call)}")
-    file = Path(module.__file__) if module.__file__ else None
-    source = file.read_bytes() if file else target.encode()
+    loaded = load(reference, base, reload=reload)
+    call = loaded.function
     waits = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
-    return _Function(call, file, _modified(file), hashlib.sha256(source).hexdigest()[:32], waits)
-
-
-def _modified(file: Path | None) -> int:
-    try:
-        return file.stat().st_mtime_ns if file else 0
-    except OSError:
-        return 0
-
-
-def _from_file(path: Path, *, reload: bool) -> ModuleType:
-    if not path.is_file():
-        others = [other.name for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise SettingsError(f"There is no file {path}{near(path.name, others)}")
-    folder = path.parent
-    for name, place in list(_neighbours.items()):
-        shadowed = place != folder and ((folder / f"{name}.py").exists() or (folder / name).is_dir())
-        if shadowed or (reload and place == folder):
-            for loaded in [key for key in sys.modules if key == name or key.startswith(f"{name}.")]:
-                del sys.modules[loaded]
-            del _neighbours[name]
-    # Named by its whole path, so that files of one name in several folders stay apart.
-    private = f"_feedbackloop_function_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
-    module = ModuleType(private)
-    module.__file__ = str(path)
-    before = set(sys.modules)
-    sys.modules[private] = module
-    importlib.invalidate_caches()
-    try:
-        with _folder_on_path(folder), _as_settings_error(str(path)):
-            # Compiled here and not by a loader, which takes an edit within one second for the cached bytecode.
-            exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), vars(module))  # noqa: S102
-    except SettingsError:
-        del sys.modules[private]
-        raise
-    for name in set(sys.modules) - before:
-        file = getattr(sys.modules[name], "__file__", None)
-        if name.partition(".")[0] == name and file and folder in Path(file).parents:
-            _neighbours[name] = folder
-    return module
-
-
-def _from_name(target: str, base: Path, *, reload: bool) -> ModuleType:
-    with _folder_on_path(base), _as_settings_error(target):
-        importlib.invalidate_caches()
-        module = importlib.import_module(target)
-        return importlib.reload(module) if reload else module
-
-
-@contextmanager
-def _folder_on_path(folder: Path) -> Iterator[None]:
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-
-
-@contextmanager
-def _as_settings_error(target: str) -> Iterator[None]:
-    try:
-        yield
-    except SyntaxError as error:
-        raise SettingsError(f"{error.filename}:{error.lineno}: this is not valid Python: {error.msg}") from error
-    except ModuleNotFoundError as error:
-        if error.name and (target == error.name or target.startswith(f"{error.name}.")):
-            raise SettingsError(f"There is no module '{error.name}' to import {target} from") from error
-        raise SettingsError(f"{target} cannot be imported: {error}") from error
-    except (Exception, SystemExit) as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        message = scrub(f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})")
-        raise SettingsError(f"{target} cannot be imported: {message}") from error
+    return _Function(loaded, waits)
