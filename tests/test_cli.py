@@ -502,3 +502,21 @@ def test_figures_read_well() -> None:
     assert [count(1, "case"), count(1200, "case")] == ["1 case", "1,200 cases"]
     assert ago(utcnow(), utcnow()) == "just now"
     assert printable("a\tb\r\nc\x1b[31m\x00", 6) == "a b c…"
+
+
+def test_a_third_signal_ends_even_a_run_whose_loop_a_function_holds(write) -> None:
+    write(2, SPEC + "graders: ['stuck.py:forever']\n")
+    Path("stuck.py").write_text(
+        "from pathlib import Path\ndef forever(case, response):\n    Path('here').touch()\n    while True: pass\n"
+    )
+    process = _start("run", "spec.yaml")
+    deadline = time.monotonic() + 20
+    while not Path("here").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    for _ in range(3):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+    process.communicate(timeout=20)
+    assert process.returncode == 130

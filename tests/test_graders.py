@@ -8,7 +8,7 @@ from fakes import answer
 
 from feedbackloop.errors import SettingsError, UnknownName
 from feedbackloop.graders import GRADERS, Grader, create
-from feedbackloop.models import Case
+from feedbackloop.models import AIRequest, Case
 
 
 def verdict(spec, text, expected=None):
@@ -184,3 +184,10 @@ def test_a_missing_file_names_the_near_one(tmp_path):
     (tmp_path / "my_graders.py").write_text("")
     with pytest.raises(SettingsError, match=r"did you mean 'my_graders\.py'"):
         create("my_grader.py:polite", tmp_path)
+
+
+def test_a_pattern_that_an_answer_keeps_busy_is_an_error_and_not_the_end_of_the_run(monkeypatch):
+    monkeypatch.setattr("feedbackloop.graders.text.REGEX_LIMIT_S", 0.05)
+    grader = create({"regex": "(a|aa)+$"})
+    with pytest.raises(TimeoutError):
+        grader.function(Case(inputs={"input": "x"}), answer(AIRequest(input="x"), "a" * 60 + "b"))

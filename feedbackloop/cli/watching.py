@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -24,7 +25,9 @@ Going = Callable[[Callable[[Progress], None], asyncio.Event], Awaitable[RunResul
 
 
 class Watch:
-    """Draws the progress of a run, and stops it at Ctrl-C or SIGTERM: cleanly at the first, at once at the second.
+    """Draws the progress of a run, and stops it at Ctrl-C or SIGTERM: cleanly at the first, dropping calls at the second.
+
+    The third ends the process on the spot, for a function of one's own that never comes back.
 
     Attributes:
         asked: how often it was asked to stop.
@@ -54,21 +57,29 @@ class Watch:
         loop = asyncio.get_running_loop()
 
         def interrupted() -> None:
-            self.asked += 1
             if self.asked > 1:
                 task.cancel()
                 return
             stop.set()
             self._tell("Stopping: waiting for the calls in flight; Ctrl-C again drops them.")
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, interrupted)
+        # Not the loop's own handlers: these run even while somebody's function keeps the loop from turning.
+        def received(number: int, frame: object) -> None:  # noqa: ARG001 - the shape that `signal` wants
+            self.asked += 1
+            if self.asked > 2:
+                os._exit(130)
+            loop.call_soon_threadsafe(interrupted)
+
+        before = {number: signal.signal(number, received) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             return await go(self._update, stop)
         except asyncio.CancelledError:
             if self.asked < 2:
                 raise
             return None
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _tell(self, sentence: str) -> None:
         (self._bar.console if self._bar else self._console).print(Text(sentence, style="yellow"), soft_wrap=True)

@@ -6,8 +6,12 @@ import json
 import re
 from typing import Any
 
+import regex as regular
+
 from feedbackloop.graders import GraderFunction
 from feedbackloop.models import AIResponse, Case
+
+REGEX_LIMIT_S = 1.0
 
 
 def equals(wanted: Any = None) -> GraderFunction:
@@ -31,7 +35,7 @@ def contains(wanted: Any = None) -> GraderFunction:
 
 
 def regex(pattern: Any) -> GraderFunction:
-    """The pattern is found somewhere in the answer.
+    """The pattern is found somewhere in the answer. A search that takes longer than a second is an error of the check.
 
     Raises:
         TypeError: it is no text.
@@ -40,12 +44,13 @@ def regex(pattern: Any) -> GraderFunction:
     if not isinstance(pattern, str):
         raise TypeError("give it a pattern, as in {regex: '^Dear'}")
     try:
-        compiled = re.compile(pattern)
-    except re.error as error:
+        # Not the standard library's: a pattern and an answer that go badly together would hold the whole run for ever.
+        compiled = regular.compile(pattern)
+    except regular.error as error:
         raise ValueError(f"this is no regular expression: {error}") from error
 
     def grade(case: Case, response: AIResponse) -> bool:  # noqa: ARG001  the shape of all graders
-        return compiled.search(response.output) is not None
+        return compiled.search(response.output, timeout=REGEX_LIMIT_S) is not None
 
     return grade
 
