@@ -190,6 +190,32 @@ def summary(store: Store, run_id: str) -> pd.DataFrame:
     )
 
 
+def spent(store: Store, run_id: str) -> float:
+    """USD that a run has spent so far, where known."""
+    frame = store.read(
+        """
+        SELECT coalesce(sum(response.spent_usd), 0) AS usd
+        FROM responses response JOIN requests request ON request.id = response.request_id WHERE request.run_id = ?
+        """,
+        [run_id],
+    )
+    return float(frame["usd"].iloc[0])
+
+
+def check_errors(store: Store, run_id: str) -> pd.DataFrame:
+    """Checks that raised in a run, a row per check: metric, failed (on how many answers), example (one of the errors)."""
+    return store.read(
+        """
+        SELECT rating.metric, count(*) AS failed, min(rating.error) AS example
+        FROM ratings rating JOIN responses response ON response.id = rating.response_id
+        JOIN requests request ON request.id = response.request_id
+        WHERE request.run_id = ? AND rating.rater_kind = 'grader' AND rating.error IS NOT NULL
+        GROUP BY rating.metric ORDER BY failed DESC, rating.metric
+        """,
+        [run_id],
+    )
+
+
 def failures(store: Store, run_id: str) -> pd.DataFrame:
     """What failed in a run, a row per kind: error_type, variant, failed, example (one of the reasons)."""
     return store.read(

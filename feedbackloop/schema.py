@@ -125,7 +125,7 @@ VIEWS = {
         ), rated AS (
             SELECT response_id,
                    avg(value) FILTER (rater_kind IN ('human', 'user') AND blind AND metric <> 'issue') AS mean_rating,
-                   avg(value) FILTER (rater_kind = 'grader') AS checks,
+                   avg(value) FILTER (rater_kind = 'grader' AND value BETWEEN 0 AND 1) AS checks,
                    coalesce(list(DISTINCT label) FILTER (metric = 'issue' AND label IS NOT NULL), []) AS issues
             FROM current_ratings GROUP BY response_id
         ), graded AS (

@@ -158,7 +158,8 @@ def _inner_model(annotation: Any) -> Any:
 
 
 def _refuse_secrets(values: Mapping[str, Any], file: Path) -> None:
-    for name, table in (values.get("providers") or {}).items():
+    tables = values.get("providers")
+    for name, table in tables.items() if isinstance(tables, dict) else ():
         if isinstance(table, dict) and "api_key" in table:
             raise SettingsError(
                 f"{file}: [providers.{name}] holds a key; put it into an environment variable "

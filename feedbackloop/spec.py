@@ -51,6 +51,16 @@ class VariantSpec(Options):
             for item in value
         ]
 
+    @field_validator("params")
+    @classmethod
+    def _no_secrets(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if name := _secret_in(value):
+            raise ValueError(
+                f"'{name}' is a secret, and parameters are stored; name its environment variable as api_key_env in a "
+                "[providers.NAME] table of feedbackloop.toml"
+            )
+        return value
+
     def record(self) -> Variant:
         """The variant, identified by its content."""
         return Variant(**{name: getattr(self, name) for name in type(self).model_fields})
@@ -98,6 +108,19 @@ class RunSpec(Options):
     def dataset_path(self) -> Path:
         """Where the dataset lies."""
         return self.base / self.dataset
+
+
+def _secret_in(value: Any) -> str | None:
+    """The first key, at whatever depth, that holds a secret by its name."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if str(key).lower().replace("-", "_") in {"api_key", "apikey", "x_api_key", "authorization"}:
+                return str(key)
+            if found := _secret_in(item):
+                return found
+    if isinstance(value, list):
+        return next((found for item in value if (found := _secret_in(item))), None)
+    return None
 
 
 def load_spec(path: str | Path) -> RunSpec:

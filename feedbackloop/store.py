@@ -108,6 +108,10 @@ class Store:
                     connection.execute(f"SET GLOBAL memory_limit='{memory_mb}MB'" if memory_mb else _ALL_MEMORY)
                     self._open(connection)
                     yield connection
+                except duckdb.OutOfMemoryException:
+                    raise  # `query` begins again with more
+                except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException) as error:
+                    raise StoreError(f"{self.url}: this file cannot be used: {_first_line(error)}") from error
                 finally:
                     connection.close()
             finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -22,9 +23,17 @@ _STATES = {"finished": "green", "running": "cyan", "stopped": "yellow", "interru
 _MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "problem": ("problem", "bold red")}
 
 
+class _Output(Console):
+    """A console that falls silent when nobody reads it any more (`| head`): a run goes on all the same."""
+
+    def on_broken_pipe(self) -> None:
+        """Send what is still to come nowhere."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def console() -> Console:
     """Standard output as it is now."""
-    return Console(file=sys.stdout, highlight=False, emoji=False)
+    return _Output(file=sys.stdout, highlight=False, emoji=False)
 
 
 def say(text: str, style: str = "") -> None:
@@ -58,7 +67,7 @@ def results(summary: pd.DataFrame) -> None:
     """What a run came to, a row for each variant. Columns that would be empty for all of them are left out."""
     rows = summary.to_dict("records")
     table = _table()
-    table.add_column("variant", overflow="fold")
+    table.add_column("variant", overflow="fold", min_width=8)
     columns: list[tuple[str, list[str]]] = [
         ("answers", [f"{row['answers']:,}" for row in rows]),
         ("failed", [f"{row['failed']:,}" for row in rows]),
@@ -97,6 +106,13 @@ def legend(summary: pd.DataFrame) -> None:
 def spent_in_all(summary: pd.DataFrame) -> str:
     """What a run's answers cost together."""
     return spend(float(summary["spent_usd"].fillna(0.0).astype(float).sum()), int(summary["unpriced"].sum()))
+
+
+def check_errors(found: pd.DataFrame) -> None:
+    """A line for each check that raised: its answers have no grade."""
+    for row in found.to_dict("records"):
+        failed = count(int(row["failed"]), "answer")
+        say(f"Check {row['metric']} failed itself on {failed}: {printable(row['example'], 200)}", "yellow")
 
 
 def without_price(summary: pd.DataFrame) -> list[str]:

@@ -63,7 +63,7 @@ def run(
             opened,
             settings=settings,
             limit=limit,
-            cache=False if no_cache else None,
+            cache=False if no_cache or record else None,
             wrap=wrap,
             progress=progress,
             stop=stop,
@@ -79,6 +79,12 @@ def resume(
         typer.Argument(metavar="RUN", help="How the run's id begins.", show_default="the newest that is not finished"),
     ] = None,
     store: StoreOption = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, metavar="USD", help="For the whole run, with what it spent before.", show_default="the run's own"
+        ),
+    ] = None,
 ) -> None:
     """Go on with a run: ask only what is missing or failed.
 
@@ -93,7 +99,7 @@ def resume(
     watch = Watch()
     _see(
         watch,
-        lambda progress, stop: go_on(opened, run, settings=settings, progress=progress, stop=stop),
+        lambda progress, stop: go_on(opened, run, settings=settings, budget_usd=budget, progress=progress, stop=stop),
         opened,
         store,
     )
@@ -130,7 +136,7 @@ def status(
     if as_json:
         _print({**_facts(found), "summary": _records(summary), "failures": _records(failures)})
         return
-    _show(found, summary, failures, store)
+    _show(found, summary, failures, queries.check_errors(opened, found.run.id), store)
 
 
 def _see(watch: Watch, go: Going, store: Store, url: str | None) -> None:
@@ -153,6 +159,7 @@ def _see(watch: Watch, go: Going, store: Store, url: str | None) -> None:
     short, same = last.run_id[:8], same_store(url)
     for note in result.notes if result is not None else ():
         drawing.say(f"Note: {note}")
+    drawing.check_errors(queries.check_errors(store, last.run_id))
     if unknown := drawing.without_price(summary):
         drawing.say(
             f"Note: the price of {' and '.join(unknown)} is not known; [prices] in feedbackloop.toml can say it."
@@ -213,7 +220,9 @@ def _list(store: Store, listed: list[RunStatus], counts: dict[str, int], url: st
             break
 
 
-def _show(found: RunStatus, summary: pd.DataFrame, failures: pd.DataFrame, url: str | None) -> None:
+def _show(
+    found: RunStatus, summary: pd.DataFrame, failures: pd.DataFrame, errors: pd.DataFrame, url: str | None
+) -> None:
     from feedbackloop.cli import drawing
     from feedbackloop.identity import utcnow
 
@@ -233,6 +242,7 @@ def _show(found: RunStatus, summary: pd.DataFrame, failures: pd.DataFrame, url: 
     if not failures.empty:
         drawing.blank()
         drawing.failures(failures)
+    drawing.check_errors(errors)
     drawing.blank()
     steps = [
         (f"feedbackloop export answers.csv --run {run.id[:8]}{same_store(url)}", "every answer, for a spreadsheet")

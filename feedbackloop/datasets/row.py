@@ -50,6 +50,8 @@ def row_of(value: Any, line: int, file: str | Path | None) -> Row:
     for key, item in value.items():
         try:
             plain[str(key)] = _plain(item)
+        except RecursionError as error:
+            raise fault(f"'{key}' is nested too deep to be kept", file, line) from error
         except TypeError as error:
             raise fault(
                 f"'{key}' holds {error}; only text, numbers, dates, lists and mappings can be used", file, line

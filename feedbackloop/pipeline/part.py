@@ -102,6 +102,8 @@ class Part:
             await self.engine.aclose()
         if (error := self.writer.error or self.callback_error) is not None:
             raise error
+        if self.engine.purse.limit_usd is not None and self.tally.unpriced:
+            notes += (f"the budget does not hold for {self.tally.unpriced:,} answers, whose price is unknown",)
         return RunResult(self.run, self._progress(), self.reason, dict(self.tally.failures), checked, notes)
 
     async def _work(self) -> None:

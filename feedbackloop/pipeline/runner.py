@@ -159,7 +159,7 @@ async def resume(
         run_id: the beginning of its id; by default the newest run that is not finished.
         dataset: in place of the one it began with, if that has moved.
         graders: needed if it began with functions given from Python.
-        budget_usd: for this part; by default what the run began with.
+        budget_usd: for the whole run, what it spent before included; by default what it began with.
 
     Raises:
         StoreError: there is no such run.
@@ -206,6 +206,8 @@ async def resume(
         progress=progress,
         stop=stop or asyncio.Event(),
     )
+    # The budget is the run's, and not each part's anew.
+    part.engine.purse.spent_usd = queries.spent(store, status.run.id)
     return await part.go(resuming=True)
 
 

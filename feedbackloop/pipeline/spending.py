@@ -161,7 +161,7 @@ class Purse:
             if self.spent_usd + worst_usd > self.limit_usd or not self.reservations:
                 raise BudgetExceeded(
                     f"the budget of ${self.limit_usd:g} is used up: ${self.spent_usd:.4f} is spent and the next call could "
-                    f"cost ${worst_usd:.4f}; raise budget_usd and resume"
+                    f"cost ${worst_usd:.4f}; go on with a larger one: feedbackloop resume --budget USD"
                 )
             settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(settled)

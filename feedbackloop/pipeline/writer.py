@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
 import time
@@ -12,7 +13,7 @@ from feedbackloop.errors import StoreError
 from feedbackloop.models import Record
 from feedbackloop.store import Store
 
-FLUSH_S = 0.18
+FLUSH_S = 0.22
 """From one flush's start to the next; with the flush itself, nothing waits longer than 0.25 s on an idle store."""
 
 
@@ -30,12 +31,17 @@ def _count_living(change: int) -> None:
     with _counting:
         if not _living:
             _usual = sys.getswitchinterval()
+            # What is there already stays: not to go through half a million imported objects again and again saves a tenth
+            # of a run's CPU.
+            gc.freeze()
         _living += change
         sys.setswitchinterval(min(_usual, SWITCH_S) if _living else _usual)
+        if not _living:
+            gc.unfreeze()
 
 
 class Writer:
-    """Writes what it is given every 0.18 s.
+    """Writes what it is given every 0.22 s.
 
     When the store refuses (somebody else holds it past the deadline), `error` is set and nothing more is taken. What was
     answered is paid for, so closing tries once more to write what is left: whoever was in the way may be gone by then.
