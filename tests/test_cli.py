@@ -520,3 +520,22 @@ def test_a_third_signal_ends_even_a_run_whose_loop_a_function_holds(write) -> No
         time.sleep(0.1)
     process.communicate(timeout=20)
     assert process.returncode == 130
+
+
+def test_a_check_that_raises_is_told(call, write) -> None:
+    write(2, SPEC.replace("graders: [contains]", "graders: ['my.py:bad']"))
+    Path("my.py").write_text("def bad(case, response):\n    return {}['x']\n")
+    shown = call("run", "spec.yaml")
+    assert shown.code == 0
+    assert "Check bad failed itself on 4 answers: KeyError: 'x'" in shown.out
+
+
+def test_a_run_goes_on_when_nobody_reads_its_output(write) -> None:
+    write(30, SLOW)
+    process = _start("run", "spec.yaml")
+    assert process.stdout
+    assert process.stderr
+    process.stdout.close()
+    with process.stderr:
+        process.wait(timeout=30)
+    assert queries.counts(Store("loop.duckdb"))["answers"] == 30

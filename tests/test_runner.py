@@ -367,6 +367,11 @@ async def test_a_budget_stops_the_run_before_it_is_exceeded(store, resume, tmp_p
     assert result.progress.spent_usd <= 0.1
     assert store.sql("SELECT sum(spent_usd) AS s FROM responses")["s"][0] == pytest.approx(result.progress.spent_usd)
     assert not store.sql("SELECT * FROM responses WHERE status = 'failed'").shape[0]
+    unchanged = await resume(dataset=ROWS, settings=priced, wrap=scripted("ok"))
+    assert (unchanged.progress.completed, unchanged.stopped) == (
+        0,
+        result.stopped,
+    )  # the budget is the run's, not the part's
     again = await resume(dataset=ROWS, settings=priced, budget_usd=9.0, wrap=scripted("ok"))
     assert again.finished
     assert set(completed_cells(store).values()) == {1}

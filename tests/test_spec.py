@@ -54,6 +54,10 @@ def test_a_variants_identity_is_its_content_not_its_name(tmp_path: Path) -> None
         (HEAD.replace("model", "modle"), "unknown key 'variants.0.modle'; did you mean 'model'?"),
         (HEAD + "limits: {concurency: 3}", "unknown key 'limits.concurency'; did you mean 'concurrency'?"),
         (HEAD + "grader: [x]", "unknown key 'grader'; did you mean 'graders'?"),
+        (
+            HEAD.replace("}", ", params: {extra_headers: {Authorization: Bearer sk-1}}}"),
+            "'variants.0.params': 'Authorization' is a secret, and parameters are stored",
+        ),
         (HEAD + "repeats: 0", "'repeats': input should be greater than or equal to 1"),
         (HEAD + "  - {name: a, model: c}", "two variants are called 'a'; every name may stand once"),
         (HEAD + "task: {name: t, baseline: aa}", "the baseline 'aa' is none of the variants; did you mean 'a'?"),
