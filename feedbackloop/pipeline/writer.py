@@ -14,7 +14,7 @@ from feedbackloop.models import Record
 from feedbackloop.store import Store
 
 FLUSH_S = 0.22
-"""From one flush's start to the next; with the flush itself, nothing waits longer than 0.25 s on an idle store."""
+"""From one flush's start to the next: what a crash can cost is this, and the flush under way."""
 
 
 SWITCH_S = 0.0005
