@@ -11,7 +11,8 @@ FeedbackLoopError
 |   +-- ContentFiltered      the provider's filter withheld the answer
 |   +-- OutputInvalid        an answer came, but not one that can be used
 |   +-- CircuitOpen          not asked: this target kept failing a moment ago
-+-- BudgetExceeded           the next call could cost more than is left
++-- Halted                   given up because nothing more is to be sent
+|   +-- BudgetExceeded       the next call could cost more than is left
 +-- DatasetError             a file of cases, answers or votes that cannot be read as such
 +-- PromptError              a template that does not compile, or a variable that a case lacks
 +-- StoreError               the store cannot be opened, locked, read or written
@@ -94,12 +95,20 @@ class CircuitOpen(ProviderError):
     """Not asked: this target kept failing a moment ago."""
 
 
-class BudgetExceeded(FeedbackLoopError):
-    """The next call could cost more than is left; nothing was sent."""
+class Halted(FeedbackLoopError):
+    """Given up because nothing more is to be sent, which says nothing of the model.
+
+    Attributes:
+        attempts: what was tried before, oldest first.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.attempts: list[Attempt] = []
+
+
+class BudgetExceeded(Halted):
+    """The next call could cost more than is left; nothing was sent."""
 
 
 class DatasetError(FeedbackLoopError):

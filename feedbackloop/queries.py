@@ -47,33 +47,93 @@ def runs(store: Store, task: str | None = None, *, now: datetime | None = None) 
         return []
     found = store.load(Run, "SELECT * FROM runs WHERE ? IS NULL OR task = ? ORDER BY created_at DESC", [task, task])
     names = {variant.id: variant.name for variant in variants(store)}
-    events = store.read(
+    last = store.query(_last_events)
+    moment = now or utcnow()
+    result = []
+    for run in found:
+        event = last.get(run.id) or _Event("started", None, {}, run.created_at)
+        named = [names.get(id_, id_[:4]) for id_ in run.variants]
+        result.append(RunStatus(run, event.state(moment), named, event.counts, event.at))
+    going = [status.run.id for status in result if status.state in ("running", "interrupted")]
+    for run_id, counted in (_counted(store, going) if going else {}).items():
+        status = next(status for status in result if status.run.id == run_id)
+        status.counts.update(counted)
+    return result
+
+
+@dataclass(frozen=True)
+class _Event:
+    """The last sign of life of a run."""
+
+    kind: str
+    pid: int | None
+    counts: dict[str, Any]
+    at: datetime
+    host: str | None = None
+
+    def state(self, now: datetime) -> RunState:
+        if self.kind == "finished":
+            return "finished"
+        if self.kind == "stopped":
+            return "stopped"
+        gone = self.host == socket.gethostname() and self.pid is not None and _is_dead(self.pid)
+        return "interrupted" if gone or now - self.at >= HEARTBEAT_LATE else "running"
+
+
+def _last_events(connection: DuckDBPyConnection, run_id: str | None = None) -> dict[str, _Event]:
+    connection.execute(
         """
         SELECT run_id, arg_max(kind, (created_at, kind IN ('finished', 'stopped'))) AS kind,
                arg_max(pid, (created_at, kind IN ('finished', 'stopped'))) AS pid,
                CAST(arg_max(counts, (created_at, kind IN ('finished', 'stopped'))) AS VARCHAR) AS counts, max(created_at) AS at
-        FROM run_events WHERE kind <> 'stop_asked' GROUP BY run_id
-        """
+        FROM run_events WHERE kind <> 'stop_asked' AND (? IS NULL OR run_id = ?) GROUP BY run_id
+        """,
+        [run_id, run_id],
     )
-    last = {row.run_id: row for row in events.itertuples()}
-    moment = now or utcnow()
-    result = []
-    for run in found:
-        event: Any = last.get(run.id)
-        kind: Any = event.kind if event else "started"
-        at = event.at.to_pydatetime() if event else run.created_at
-        counts = dict(json.loads(event.counts)) if event and event.counts else {}
+    events = {}
+    for id_, kind, pid, text, at in connection.fetchall():
+        counts = json.loads(text) if text else {}
         host = counts.pop("host", None)
-        state: RunState
-        if kind in ("finished", "stopped"):
-            state = kind
-        else:
-            late = moment - at >= HEARTBEAT_LATE or (event and host == socket.gethostname() and _is_dead(event.pid))
-            state = "interrupted" if late else "running"
-        result.append(
-            RunStatus(run, state, [names.get(id_, id_[:4]) for id_ in run.variants], counts, at.astimezone(UTC))
-        )
-    return result
+        events[id_] = _Event(kind, pid, counts, at.replace(tzinfo=UTC), host)
+    return events
+
+
+def _counted(store: Store, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What is stored of runs that have not said how they ended: the last sign of life may be older than the last answers."""
+    frame = store.read(
+        """
+        SELECT run_id, count(*) AS done, count(*) FILTER (status = 'completed') AS completed,
+               count(*) FILTER (status = 'failed') AS failed, count(*) FILTER (cached) AS cached,
+               coalesce(sum(spent_usd) FILTER (NOT cached), 0) AS spent_usd,
+               count(*) FILTER (spent_usd IS NULL AND NOT cached) AS unpriced
+        FROM current_responses WHERE run_id IN (SELECT unnest(?)) GROUP BY run_id
+        """,
+        [list(run_ids)],
+    )
+    return {
+        str(row.run_id): {
+            name: float(getattr(row, name)) if name == "spent_usd" else int(getattr(row, name))
+            for name in frame.columns
+            if name != "run_id"
+        }
+        for row in frame.itertuples()
+    }
+
+
+def still_running(run_id: str) -> StoreError:
+    """What is said to whoever would go on with a run that goes on already."""
+    return StoreError(f"run {run_id[:8]} is still going on; stop it first, or wait for its end")
+
+
+def refuse_if_running(connection: DuckDBPyConnection, run_id: str) -> None:
+    """Look under the caller's lease whether somebody is at a run.
+
+    Raises:
+        StoreError: the run is going on.
+    """
+    event = _last_events(connection, run_id).get(run_id)
+    if event is not None and event.state(utcnow()) == "running":
+        raise still_running(run_id)
 
 
 def _is_dead(pid: int) -> bool:

@@ -117,7 +117,13 @@ class Store:
             finally:
                 self._detach(memory)
 
-    def append(self, records: Iterable[Record], *, new_only: bool = False) -> int:
+    def append(
+        self,
+        records: Iterable[Record],
+        *,
+        new_only: bool = False,
+        unless: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
+    ) -> int:
         """Write records as they are, of any mix of classes, in one transaction; returns how many rows were written.
 
         When this has returned, the rows are in the file. A batch that the database refuses is written row by row: a
@@ -125,6 +131,7 @@ class Store:
 
         Args:
             new_only: leave out rows whose id stands in their table already (makes an import repeatable).
+            unless: looks at the store before anything is written, under the same lease; what it raises leaves the store as it was.
 
         Raises:
             StoreError: nothing was written, or (after a refusal) all but the rows that the message names.
@@ -137,6 +144,8 @@ class Store:
         if not count:
             return 0
         with self.lease(memory_mb=WRITING_MB) as connection:
+            if unless is not None:
+                unless(connection)
             try:
                 return _write(connection, batches, new_only=new_only)
             except (duckdb.Error, pa.ArrowException, ValueError, OverflowError, UnicodeError) as error:

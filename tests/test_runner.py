@@ -27,6 +27,7 @@ from feedbackloop.errors import (
     StoreError,
     UnknownName,
 )
+from feedbackloop.identity import utcnow
 from feedbackloop.importers.mapping import AnswerMapping
 from feedbackloop.models import AIRequest, AIResponse, Case, Rating, Run, RunEvent, Variant
 from feedbackloop.pipeline import part
@@ -298,6 +299,16 @@ async def test_a_stop_waits_for_what_is_in_flight_and_keeps_it(run, resume, stor
     assert len(rest.asked) == 24 - len(noting.asked)
     assert set(completed_cells(store).values()) == {1}
     assert queries.runs(store)[0].state == "finished"
+
+
+async def test_a_stop_lets_go_of_what_waits_for_its_turn(run, resume, store) -> None:
+    stop = asyncio.Event()
+    noting = Noting(lambda request: stop.set())
+    result = await run(ROWS, TWO, stop=stop, wrap=noting, limits=fl.Limits(requests_per_minute=6))
+    assert result.stopped == "it was asked to stop"
+    assert len(noting.asked) == result.progress.completed == len(completed_cells(store)) == 1
+    assert (await resume(dataset=ROWS, clock=FakeTime().clock())).finished
+    assert set(completed_cells(store).values()) == {1}
 
 
 async def test_a_stop_that_comes_with_the_last_answer_finds_the_run_finished(run) -> None:
@@ -633,6 +644,35 @@ async def test_a_run_that_goes_on_is_not_resumed(run, store, resume) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_of_two_that_go_on_with_a_run_at_once_one_is_told_that_it_goes_on(run, resume, store) -> None:
+    stop = asyncio.Event()
+    noting = Noting(lambda request: stop.set() if len(noting.asked) == 5 else None)
+    await run(stop=stop, wrap=noting, limits=fl.Limits(concurrency=1))
+    both = await asyncio.gather(resume(dataset=ROWS), resume(dataset=ROWS), return_exceptions=True)
+    refused = [result for result in both if isinstance(result, StoreError)]
+    assert [str(error).endswith("is still going on; stop it first, or wait for its end") for error in refused] == [True]
+    assert len(store.sql("SELECT id FROM responses")) == 24
+    assert queries.runs(store)[0].state == "finished"
+
+
+async def test_an_interrupted_run_shows_what_is_stored_and_not_its_last_sign_of_life(run, store) -> None:
+    result = await run(wrap=scripted("fine"))
+    store.append(
+        [
+            RunEvent(
+                run_id=result.run.id,
+                kind="started",
+                counts={"total": 24, "done": 0},
+                created_at=utcnow() + timedelta(seconds=1),
+            )
+        ]
+    )
+    later = utcnow() + timedelta(minutes=5)
+    status = queries.runs(store, now=later)[0]
+    assert status.state == "interrupted"
+    assert (status.counts["total"], status.counts["done"], status.counts["completed"]) == (24, 24, 24)
 
 
 async def test_an_imported_run_is_not_resumed(store, tmp_path) -> None:

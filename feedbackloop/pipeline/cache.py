@@ -56,8 +56,9 @@ class Cache:
             if first is None:
                 break
             began = self._clock.now()
-            await asyncio.wait([first])
-            CALL.get().queued(self._clock.now() - began)
+            call = CALL.get()
+            await call.halt.wait(asyncio.wait([first]))
+            call.queued(self._clock.now() - began)
         done = self._answers.in_flight[key] = asyncio.get_running_loop().create_future()
         try:
             response = await self._inner.complete(request)

@@ -188,12 +188,14 @@ class Controller:
 
         Raises:
             RateLimited: the provider wants nothing before a time that is past the request's deadline; nothing was sent.
+            Halted: nothing is to be sent any more.
         """
-        gate = self.gate(target)
+        gate, call = self.gate(target), CALL.get()
+        call.halt.check()
         if not gate.waiting and not gate.open_in():
             gate.enter(tokens)
             return gate
-        call, began = CALL.get(), self._clock.now()
+        began = self._clock.now()
         closed_before = gate.closed_s(began)
         patience = closed_before + call.deadline - began
         gate.check(target, patience)
@@ -201,7 +203,7 @@ class Controller:
         heapq.heappush(gate.waiting, _Waiter((-priority, next(self._arrivals)), future, tokens, target, patience))
         gate.admit()
         try:
-            refusal = await future
+            refusal = await call.halt.wait(future)
         except BaseException:
             if future.done() and not future.cancelled() and future.result() is None:
                 gate.leave()  # the place was given in the same instant

@@ -8,11 +8,11 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from feedbackloop.errors import ProviderError
+from feedbackloop.errors import Halted, ProviderError
 from feedbackloop.models import AIRequest, AIResponse, ProcessingStatus
 from feedbackloop.pipeline.cache import Answers, Cache
 from feedbackloop.pipeline.controller import Controller, RateLimit
-from feedbackloop.pipeline.resilience import CALL, Breaker, Call, CircuitBreaker, Clock, Fallback, Retry, Timeout
+from feedbackloop.pipeline.resilience import CALL, Breaker, Call, CircuitBreaker, Clock, Fallback, Halt, Retry, Timeout
 from feedbackloop.pipeline.spending import Budget, Priced, Purse, spent
 from feedbackloop.pipeline.validation import Validate
 from feedbackloop.pricing import Prices
@@ -55,6 +55,7 @@ class Engine:
         self._chance = chance or random.Random()  # noqa: S311  jitter, not a secret
         self._prices = Prices(settings)
         self.controller = Controller(self._limits_of, self._clock)
+        self._halt = Halt()
         self._providers: dict[str, Provider] = {}
         self._breakers: dict[str, Breaker] = {}
         self._onions: dict[tuple[str, ...], _Onion] = {}
@@ -81,17 +82,21 @@ class Engine:
             models: whom to ask, in turn, as `provider:model`; none means `request.model` alone.
 
         Raises:
-            BudgetExceeded: the next call could cost more than is left. No model's fault raises anything.
+            BudgetExceeded: the next call could cost more than is left.
+            Halted: nothing is to be sent any more. No model's fault raises anything, and whatever may have been charged has a
+                response, so that its price is on record.
         """
         targets = tuple(models) or (model_name(request.model, self.settings),)
         asked = request if request.model == targets[0] else request.model_copy(update={"model": targets[0]})
         onion = self._onions.get(targets) or self._onion(targets)
         began = self._clock.now()
-        call = Call(deadline=began + onion.deadline_s)
+        call = Call(deadline=began + onion.deadline_s, halt=self._halt)
         token = CALL.set(call)
         try:
             response = await onion.provider.complete(asked)
-        except ProviderError as error:
+        except (ProviderError, Halted) as error:
+            if isinstance(error, Halted) and spent(error.attempts) == 0:
+                raise
             response = failure(request, error, self._clock)
         finally:
             CALL.reset(token)
@@ -111,6 +116,10 @@ class Engine:
     def live(self, model: str) -> bool:
         """Whether a model's answers are made now, rather than replayed."""
         return bool(getattr(self.provider(model), "live", True))
+
+    def halt(self) -> None:
+        """Send nothing more: requests that wait to be sent are given up, calls in flight are answered."""
+        self._halt.call()
 
     async def aclose(self) -> None:
         """Close what the providers keep open on the running event loop."""
@@ -163,7 +172,7 @@ async def _no_wait(_: float) -> None:
     await asyncio.sleep(0)
 
 
-def failure(request: AIRequest, error: ProviderError, clock: Clock) -> AIResponse:
+def failure(request: AIRequest, error: ProviderError | Halted, clock: Clock) -> AIResponse:
     """The response that stands for an error: no text poses as an answer."""
     return AIResponse(
         request_id=request.id,

@@ -14,7 +14,7 @@ from typing import Any
 
 from feedbackloop import queries
 from feedbackloop.datasets import Checked, Dataset
-from feedbackloop.errors import BudgetExceeded, StoreError
+from feedbackloop.errors import BudgetExceeded, Halted, StoreError
 from feedbackloop.graders import Grader
 from feedbackloop.models import AIRequest, Case, Record, Run, RunEvent, Task, Variant
 from feedbackloop.pipeline.cells import Asking, Cell, cells
@@ -73,11 +73,17 @@ class Part:
         checked = await asyncio.to_thread(self.dataset.check, lambda case: _render(asking, case))
         self.total = checked.cases * len(asking) * self.run.repeats
         notes = self._notes(checked, resuming=resuming)
-        self.done = queries.finished_cells(self.store, self.run.id) if resuming else set()
         self.reusable = queries.reusable_keys(self.store) if self.engine.answers and self.store.exists() else set()
         self.run = self.run if resuming else self.run.model_copy(update={"fingerprint": checked.fingerprint})
         self.started = self._event("started")
-        self.store.append([*self._opening(resuming=resuming), self.started])
+        self.store.append(
+            [*self._opening(resuming=resuming), self.started],
+            # Of two that would go on with it at once, the second finds the first one's event.
+            unless=lambda connection: queries.refuse_if_running(connection, self.run.id),
+        )
+        self.done = queries.finished_cells(self.store, self.run.id) if resuming else set()
+        # The budget is the run's, and not each part's anew.
+        self.engine.purse.spent_usd = queries.spent(self.store, self.run.id) if resuming else 0.0
         self.known = queries.known_cases(self.store)
         self.cells = cells(
             self.dataset,
@@ -107,7 +113,7 @@ class Part:
         return RunResult(self.run, self._progress(), self.reason, dict(self.tally.failures), checked, notes)
 
     async def _work(self) -> None:
-        ticker = asyncio.create_task(self._tick())
+        beside = [asyncio.create_task(self._tick()), asyncio.create_task(self._obey())]
         filling = asyncio.Lock()
         try:
             async with asyncio.TaskGroup() as group:
@@ -116,9 +122,9 @@ class Part:
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
         finally:
-            ticker.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await ticker
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
     async def _worker(self, filling: asyncio.Lock) -> None:
         while not self._stopping():
@@ -156,10 +162,15 @@ class Part:
         except BudgetExceeded as error:
             self._stop(str(error))
             return
+        except Halted:
+            return
+        if response.error_type == "BudgetExceeded":
+            self._stop(response.error or "")
         if response.error_type == "CircuitOpen":
             # The row is not at fault, its target is: the cell stays missing, to be asked by `resume`.
             self._stop(f"{response.error}; go on with `feedbackloop resume` when it is back")
-            return
+            if response.spent_usd == 0:
+                return
         ratings = await grade(self.graders, cell.case, response) if self.graders else []
         records: list[Record] = [cell.request, response, *ratings]
         # With whichever answer comes first, so that no answer is ever stored without its case.
@@ -205,6 +216,12 @@ class Part:
 
     def _stop(self, reason: str) -> None:
         self.reason = self.reason or reason
+        # What waits for its turn must not be sent, and paid for, after all.
+        self.engine.halt()
+
+    async def _obey(self) -> None:
+        await self.stop.wait()
+        self.engine.halt()
 
     def _stopping(self) -> bool:
         return self.reason is not None or self.stop.is_set()

@@ -10,12 +10,13 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any, TypeVar
 
 from feedbackloop.errors import (
-    BudgetExceeded,
     CircuitOpen,
+    Halted,
     ProviderError,
     ProviderTimeout,
     ProviderUnavailable,
@@ -24,6 +25,8 @@ from feedbackloop.errors import (
 from feedbackloop.identity import utcnow
 from feedbackloop.models import AIRequest, AIResponse, Attempt
 from feedbackloop.providers import Provider
+
+T = TypeVar("T")
 
 BACKOFF_S = 0.5
 """Wait before the first retry; doubled for each further one."""
@@ -43,12 +46,61 @@ class Clock:
     """The time of day that records carry."""
 
 
+class Halt:
+    """Told once that nothing more is to be sent: it wakes all who wait to send, and leaves calls in flight alone."""
+
+    def __init__(self) -> None:
+        self._called = False
+        self._waiting: set[asyncio.Task[Any]] = set()
+
+    def call(self) -> None:
+        """Send nothing from now on."""
+        if not self._called:
+            self._called = True
+            for task in self._waiting:
+                task.cancel()
+
+    def check(self) -> None:
+        """To be asked before anything is sent.
+
+        Raises:
+            Halted: nothing is to be sent any more.
+        """
+        if self._called:
+            raise Halted("it was asked to stop before this could be sent")
+
+    async def wait(self, waiting: Awaitable[T]) -> T:
+        """What `waiting` returns. Every wait before a call, for a place, a rate, a retry or money, goes through here.
+
+        Raises:
+            Halted: nothing is to be sent any more, so that there is nothing to wait for.
+        """
+        task = asyncio.current_task()
+        if self._called or task is None:
+            if asyncio.iscoroutine(waiting):
+                waiting.close()
+            self.check()
+            return await waiting
+        cancelled_before = task.cancelling()
+        self._waiting.add(task)
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            # As asyncio.timeout does: a cancellation of the caller's own goes before ours.
+            if self._called and task.uncancel() <= cancelled_before:
+                self.check()
+            raise
+        finally:
+            self._waiting.discard(task)
+
+
 @dataclass
 class Call:
     """What all layers know of the request in flight."""
 
     deadline: float
     """On the engine's clock; moves on while the request waits for a turn of our own."""
+    halt: Halt = field(default_factory=Halt)
     queued_s: float = 0.0
     """Time spent in our own queues, which is not the model's fault."""
     sent: int = 0
@@ -86,7 +138,7 @@ class Fallback:
                 error.attempts = attempts
                 if number == len(self._targets):
                     raise
-            except BudgetExceeded as error:
+            except Halted as error:
                 error.attempts = attempts + error.attempts
                 raise
         raise ProviderError("there is no target to ask")
@@ -115,10 +167,10 @@ class Retry:
         while True:
             try:
                 return _after(attempts, await self._inner.complete(request))
-            except (ProviderError, BudgetExceeded) as error:
+            except (ProviderError, Halted) as error:
                 attempts += error.attempts
                 error.attempts = attempts
-                if isinstance(error, BudgetExceeded) or not error.retryable:
+                if isinstance(error, Halted) or not error.retryable:
                     raise
                 if isinstance(error, RateLimited):
                     throttled += 1
@@ -132,7 +184,11 @@ class Retry:
                     wait = max(self._backoff(failures), error.retry_after or 0.0)
                 if self._clock.now() + wait >= CALL.get().deadline:
                     raise
-            await self._clock.sleep(wait)
+            try:
+                await CALL.get().halt.wait(self._clock.sleep(wait))
+            except Halted as halted:
+                halted.attempts = attempts
+                raise
 
     def _backoff(self, failures: int) -> float:
         ceiling = min(BACKOFF_S * 2.0 ** min(failures - 1, 16), BACKOFF_MAX_S)
@@ -207,10 +263,14 @@ class CircuitBreaker:
         attempts: list[Attempt] = []
         breaker = self._breaker
         while True:
-            probe = await self._pass(request.model, attempts)
+            try:
+                probe = await self._pass(request.model)
+            except (CircuitOpen, Halted) as error:
+                error.attempts = attempts
+                raise
             try:
                 response = await self._inner.complete(request)
-            except (ProviderError, BudgetExceeded) as error:
+            except (ProviderError, Halted) as error:
                 attempts += error.attempts
                 down = isinstance(error, ProviderTimeout | ProviderUnavailable)
                 if not error.attempts:
@@ -230,7 +290,7 @@ class CircuitBreaker:
             breaker.succeeded()
             return _after(attempts, response)
 
-    async def _pass(self, model: str, attempts: list[Attempt]) -> bool:
+    async def _pass(self, model: str) -> bool:
         """Wait until the request may be sent; returns whether it is a probe."""
         breaker = self._breaker
         if breaker.open_since is None:
@@ -239,11 +299,9 @@ class CircuitBreaker:
             opened = now if breaker.open_since is None else breaker.open_since
             until = min(CALL.get().deadline, opened + self._patience_s)
             if not self._last or now >= until:
-                error = CircuitOpen(f"{model} has kept failing for {now - opened:.0f} s; it is not asked for now")
-                error.attempts = attempts
-                raise error
+                raise CircuitOpen(f"{model} has kept failing for {now - opened:.0f} s; it is not asked for now")
             wait = breaker.probe_at - now if breaker.probe_at > now else LOOK_S
-            await self._clock.sleep(min(wait, until - now, 1.0))
+            await CALL.get().halt.wait(self._clock.sleep(min(wait, until - now, 1.0)))
         return breaker.probing
 
 

@@ -168,7 +168,7 @@ async def resume(
     status = queries.find_run(store, run_id, unfinished=True)
     kept = status.run.settings
     if status.state == "running":
-        raise StoreError(f"run {status.run.id[:8]} is still going on; stop it first, or wait for its end")
+        raise queries.still_running(status.run.id)
     if "imported" in kept:
         raise StoreError(f"run {status.run.id[:8]} holds answers made elsewhere; import them again to complete it")
     base = Path(kept.get("base") or Path.cwd())
@@ -206,8 +206,6 @@ async def resume(
         progress=progress,
         stop=stop or asyncio.Event(),
     )
-    # The budget is the run's, and not each part's anew.
-    part.engine.purse.spent_usd = queries.spent(store, status.run.id)
     return await part.go(resuming=True)
 
 

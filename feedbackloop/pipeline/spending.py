@@ -200,7 +200,7 @@ class Budget:
         call, worst = CALL.get(), 0.0
         if self._purse.limit_usd is not None:
             worst, began = self._worst(request), self._clock.now()
-            await self._purse.reserve(worst)
+            await call.halt.wait(self._purse.reserve(worst))
             call.queued(self._clock.now() - began)
         else:
             await self._purse.reserve(worst)
