@@ -65,3 +65,14 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the folder with real data (../shared/data) is not here")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def demo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that holds the demo; copy it before writing to it."""
+    from feedbackloop.demo import make_demo
+    from feedbackloop.store import Store
+
+    path = tmp_path_factory.mktemp("demo") / "demo.duckdb"
+    asyncio.run(make_demo(Store(path)))
+    return path

@@ -26,7 +26,7 @@ LAYERS = [
         "bundled",
     },
     {"providers", "queries"},
-    {"graders", "comparisons", "importers", "plots"},
+    {"graders", "comparisons", "importers", "plots", "results"},
     {"pipeline"},
     {"improve", "demo", "doctor"},
     {"cli", "client", "pytest_plugin", "gateway", "pages", "__main__"},
@@ -42,6 +42,7 @@ WITHIN = {
     "rows": {"schema"},
     "store": {"lease", "rows", "schema"},
     "doctor": {"demo"},
+    "plots": {"results"},
     "__main__": {"cli"},
 }
 HOMES = {
