@@ -13,9 +13,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from feedbackloop import plots
+    from feedbackloop.comparisons import (
+        correct,
+        label_issue,
+        next_pair,
+        next_single,
+        note,
+        open_queue,
+        rate,
+        undo,
+        vote,
+    )
     from feedbackloop.datasets import Dataset, open_dataset
     from feedbackloop.errors import FeedbackLoopError
     from feedbackloop.importers import import_answers, import_votes
+    from feedbackloop.improve.gate import Rule, assess, decide
     from feedbackloop.models import (
         AIRequest,
         AIResponse,
@@ -29,6 +42,7 @@ if TYPE_CHECKING:
     )
     from feedbackloop.pipeline import Engine, FeedbackLoop, Progress, RunResult, resume, run, run_spec
     from feedbackloop.pipeline import FeedbackLoop as FeedbackLoopArchitecture
+    from feedbackloop.results import Results, results, trends
     from feedbackloop.settings import Limits, Settings
     from feedbackloop.spec import RunSpec, load_spec
     from feedbackloop.store import Store
@@ -48,6 +62,8 @@ _HOMES = {
     "ProcessingStatus": "models",
     "Progress": "pipeline",
     "Rating": "models",
+    "Results": "results",
+    "Rule": "improve.gate",
     "Run": "models",
     "RunResult": "pipeline",
     "RunSpec": "spec",
@@ -55,13 +71,27 @@ _HOMES = {
     "Store": "store",
     "Task": "models",
     "Variant": "models",
+    "assess": "improve.gate",
+    "correct": "comparisons",
+    "decide": "improve.gate",
     "import_answers": "importers",
     "import_votes": "importers",
+    "label_issue": "comparisons",
     "load_spec": "spec",
+    "next_pair": "comparisons",
+    "next_single": "comparisons",
+    "note": "comparisons",
     "open_dataset": "datasets",
+    "open_queue": "comparisons",
+    "plots": "plots:*",
+    "rate": "comparisons",
+    "results": "results",
     "resume": "pipeline",
     "run": "pipeline",
     "run_spec": "pipeline",
+    "trends": "results",
+    "undo": "comparisons",
+    "vote": "comparisons",
 }
 
 __all__ = [
@@ -78,6 +108,8 @@ __all__ = [
     "ProcessingStatus",
     "Progress",
     "Rating",
+    "Results",
+    "Rule",
     "Run",
     "RunResult",
     "RunSpec",
@@ -85,13 +117,27 @@ __all__ = [
     "Store",
     "Task",
     "Variant",
+    "assess",
+    "correct",
+    "decide",
     "import_answers",
     "import_votes",
+    "label_issue",
     "load_spec",
+    "next_pair",
+    "next_single",
+    "note",
     "open_dataset",
+    "open_queue",
+    "plots",
+    "rate",
+    "results",
     "resume",
     "run",
     "run_spec",
+    "trends",
+    "undo",
+    "vote",
 ]
 
 
@@ -99,7 +145,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'feedbackloop' has no attribute '{name}'")
     module, _, attribute = _HOMES[name].partition(":")
-    value = getattr(importlib.import_module(f"feedbackloop.{module}"), attribute or name)
+    home = importlib.import_module(f"feedbackloop.{module}")
+    value = home if attribute == "*" else getattr(home, attribute or name)
     globals()[name] = value
     return value
 

@@ -235,10 +235,17 @@ class Queue(Record):
     task: str
     purpose: Literal["decision", "leaderboard", "single"]
     variants: list[str]
+    cases: list[str] = Field(default_factory=list)
+    """Case ids; none means all cases of the task that these variants answered."""
+    runs: list[str] = Field(default_factory=list)
+    """Run ids; none means each variant's newest completed answer, whatever run it is from."""
+    criteria: list[str] = Field(default_factory=list)
+    """What single answers are rated on, from 1 to 5; none means a thumb up or down."""
     overlap: int = 1
     """How many raters see the same pair."""
     blind: bool = True
     seed: int = 0
+    """The order of the cases and which answer stands left come from it."""
     created_at: datetime = Field(default_factory=utcnow)
 
 

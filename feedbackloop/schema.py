@@ -181,7 +181,13 @@ def create(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"CREATE TABLE {table} ({body})")
 
 
-MIGRATIONS: list[Callable[[duckdb.DuckDBPyConnection], None]] = [create]
+def describe_queues(connection: duckdb.DuckDBPyConnection) -> None:
+    """Version 2: a queue says which cases, which runs and which criteria it is about."""
+    for name in ("cases", "runs", "criteria"):
+        connection.execute(f"ALTER TABLE queues ADD COLUMN IF NOT EXISTS {name} VARCHAR[] DEFAULT []")
+
+
+MIGRATIONS: list[Callable[[duckdb.DuckDBPyConnection], None]] = [create, describe_queues]
 """Each takes a store from one version to the next, in a transaction of its own. Never edit one that was released."""
 
 

@@ -83,14 +83,14 @@ def test_help_shows_every_command_on_one_line_and_doctor_apart() -> None:
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"})
     assert shown.exit_code == 0
     commands, _, more = shown.output.partition("More")
-    for name in ("init", "demo", "run", "resume", "status", "import", "export"):
+    for name in ("init", "demo", "run", "resume", "status", "import", "export", "app"):
         assert f"│ {name} " in commands
     assert "│ doctor " in more
     rows = shown.output.split("Commands")[1].splitlines()
-    assert sum(line.startswith("│") for line in rows) == 8
+    assert sum(line.startswith("│") for line in rows) == 9
 
 
-@pytest.mark.parametrize("name", ["init", "demo", "run", "resume", "status", "import", "export", "doctor"])
+@pytest.mark.parametrize("name", ["init", "demo", "run", "resume", "status", "import", "export", "app", "doctor"])
 def test_every_command_has_help_with_an_example(name: str) -> None:
     shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"})
     assert shown.exit_code == 0
@@ -465,14 +465,19 @@ def test_demo_opens_the_app_where_there_is_one(call, tmp_path: Path, monkeypatch
     started = []
 
     def run(command: list[str], *, env: dict[str, str], check: bool) -> subprocess.CompletedProcess[str]:
-        started.append((command[1:], env["FEEDBACKLOOP_STORE"]))
+        started.append((command[1:5], command[5:], env["FEEDBACKLOOP_STORE"]))
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr("subprocess.run", run)
+    script, quiet = ["-m", "streamlit", "run", str(tmp_path / "app.py")], "--server.showEmailPrompt=false"
     assert call("demo", "--store", "d.duckdb").code == 0
-    assert started == [(["-m", "streamlit", "run", str(tmp_path / "app.py")], str(tmp_path / "d.duckdb"))]
+    assert started == [(script, [quiet], str(tmp_path / "d.duckdb"))]
     call("demo", "--store", "d.duckdb", "--no-app")
     assert len(started) == 1
+    assert call("app", "--store", "mine.duckdb", "--port", "8600", "--no-browser").code == 0
+    options = [quiet, "--server.port=8600", "--server.headless=true"]
+    assert started[1] == (script, options, str(tmp_path / "mine.duckdb"))
+    assert not Path("mine.duckdb").exists()
 
 
 def test_doctor_exits_with_1_only_for_a_problem(call) -> None:

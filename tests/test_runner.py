@@ -462,7 +462,7 @@ async def test_a_store_that_another_process_keeps_ends_the_run_and_resume_comple
     # Its end could not be written and its process lives, since that is us: only a missing heartbeat tells.
     with pytest.raises(StoreError, match="still going on"):
         await fl.resume(store, dataset=rows, settings=settings)
-    monkeypatch.setattr(queries, "HEARTBEAT_LATE", timedelta(0))
+    monkeypatch.setattr("feedbackloop.queries.states.HEARTBEAT_LATE", timedelta(0))
     result = await fl.resume(store, dataset=rows, settings=settings)
     assert result.finished
     assert (result.progress.skipped, len(completed_cells(store))) == (some, 200)

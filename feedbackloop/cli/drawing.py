@@ -17,6 +17,8 @@ from rich.text import Text
 
 from feedbackloop.cli.wording import ago, count, dollars, milliseconds, printable, spend
 from feedbackloop.doctor import Check
+from feedbackloop.improve.receipt import guard_cells
+from feedbackloop.models import Decision
 from feedbackloop.queries import RunStatus
 
 _STATES = {"finished": "green", "running": "cyan", "stopped": "yellow", "interrupted": "yellow"}
@@ -223,3 +225,15 @@ def _number(value: Any) -> float | None:
 
 def _missing(value: Any) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def guards(decision: Decision) -> None:
+    """What a candidate may not make worse, a row for each."""
+    if not decision.guards:
+        return
+    table = _table()
+    for title in ("guard", "baseline", "candidate", "change (95% bounds)", "allowed", ""):
+        table.add_column(title)
+    for name, guard in decision.guards.items():
+        table.add_row(*guard_cells(name, guard))
+    console().print(table)

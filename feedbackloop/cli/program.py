@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from feedbackloop.cli import checking, moving, running, starting
+from feedbackloop.cli import checking, moving, opening, running, starting
 from feedbackloop.cli.wording import printable
 from feedbackloop.errors import FeedbackLoopError
 
@@ -30,6 +30,7 @@ for name, command in (
     ("status", running.status),
     ("import", moving.import_),
     ("export", moving.export),
+    ("app", opening.app),
 ):
     app.command(name)(command)
 app.command("doctor", rich_help_panel="More")(checking.doctor)

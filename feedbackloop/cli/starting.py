@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from feedbackloop.cli.opening import open_app
 from feedbackloop.cli.options import same_store
 from feedbackloop.cli.wording import count
 
@@ -75,20 +74,14 @@ def demo(
     """
     import asyncio
 
-    from feedbackloop.bundled import bundled
     from feedbackloop.demo import make_demo
-    from feedbackloop.errors import FeedbackLoopError
     from feedbackloop.store import Store
 
     opened = Store(store)
     made = asyncio.run(make_demo(opened))
     _tell(made, opened)
-    try:
-        script = bundled("app.py")
-    except FeedbackLoopError:
-        return
     if not no_app:
-        _start(script, opened)
+        open_app(opened)
 
 
 def _tell(made: DemoResult, store: Store) -> None:
@@ -125,13 +118,3 @@ def _tell(made: DemoResult, store: Store) -> None:
         (f"feedbackloop export answers.csv{same}", "every answer, for a spreadsheet"),
         ("feedbackloop init", "the same with your own prompts"),
     )
-
-
-def _start(script: Path, store: Store) -> None:
-    import subprocess
-
-    environment = {**os.environ, "FEEDBACKLOOP_STORE": str(store.path)}
-    ended = subprocess.run(  # noqa: S603 - our own interpreter and script
-        [sys.executable, "-m", "streamlit", "run", str(script)], env=environment, check=False
-    )
-    raise typer.Exit(1 if ended.returncode else 0)

@@ -1,0 +1,25 @@
+"""The app: `streamlit run app.py`, on the store that FEEDBACKLOOP_STORE names, or loop.duckdb in the working directory."""
+
+import streamlit as st
+
+from feedbackloop.pages import context
+
+st.set_page_config(page_title="feedbackloop", page_icon=":material/cycle:", layout="wide")
+context.restore()
+
+pages = {
+    name: st.Page(page.path, title=page.title, icon=page.icon, url_path=name, default=name == "home")
+    for name, page in context.PAGES.items()
+}
+
+if context.is_raters_link():
+    # Who follows an invitation to rate is shown nothing that could give a variant away.
+    chosen = st.navigation([pages["rate"]], position="hidden")
+else:
+    groups = {
+        group: [pages[name] for name, page in context.PAGES.items() if page.group == group] for group in context.GROUPS
+    }
+    chosen = st.navigation(groups)
+    context.sidebar()
+
+context.run(chosen)

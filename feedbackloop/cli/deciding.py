@@ -1,0 +1,98 @@
+"""The command that decides whether a candidate may take the baseline's place."""
+# ruff: noqa: PLC0415, D301 - see the package's docstring; \b keeps the lines of examples as they are
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from feedbackloop.cli.options import StoreOption, open_store
+
+NOT_PROMOTED = 100
+"""The exit code where the gate does not promote, which a build can tell from an error."""
+
+
+class Goal(StrEnum):
+    """What is to be shown of the candidate."""
+
+    better = "better"
+    no_worse = "no_worse"
+
+
+class Voters(StrEnum):
+    """Whose blind votes count."""
+
+    human = "human"
+    user = "user"
+    judge = "judge"
+
+
+def gate(
+    candidate: Annotated[str, typer.Argument(help="The variant that is to be released: its name, or name@version.")],
+    *,
+    baseline: Annotated[
+        str | None, typer.Option(help="What it would replace.", show_default="the task's baseline")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="The task.", show_default="that of the newest run")] = None,
+    goal: Annotated[
+        Goal, typer.Option(help="better: preferred. no_worse: loses at most the margin, and is cheaper or faster.")
+    ] = Goal.better,
+    margin: Annotated[float, typer.Option(help="What no_worse may lose, of a win rate.")] = 0.05,
+    votes: Annotated[Voters, typer.Option(help="Whose blind votes count.")] = Voters.human,
+    max_cost: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Guard: how much dearer an answer may be; 0.2 is 20%.")
+    ] = None,
+    max_p95: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Guard: how much slower the slowest 5% may be.")
+    ] = None,
+    max_failures: Annotated[
+        float, typer.Option(metavar="SHARE", help="Guard: how many more requests may fail.")
+    ] = 0.02,
+    receipt: Annotated[
+        bool, typer.Option("--receipt", help="Print the receipt for a pull request (Markdown) and nothing else.")
+    ] = False,
+    record: Annotated[bool, typer.Option("--record/--no-record", help="Store the decision.")] = True,
+    store: StoreOption = None,
+) -> None:
+    """Decide by blind votes whether a candidate may take the baseline's place.
+
+    It may be asked after every vote: the interval stays right however often it is looked at. Exits with 0 if the candidate is to be released, with 100 if not or not yet, with 1 on an error.
+
+    \b
+    Examples:
+      [cyan]feedbackloop gate steps --task support[/]
+      [cyan]feedbackloop gate cheap --goal no_worse --max-p95 0.1[/]
+    """
+    from feedbackloop import queries
+    from feedbackloop.cli import drawing
+    from feedbackloop.errors import StoreError
+    from feedbackloop.improve import receipt as words
+    from feedbackloop.improve.gate import Rule, assess
+
+    opened, _ = open_store(store)
+    names = queries.tasks(opened) if opened.exists() else []
+    if not names:
+        raise StoreError(
+            f"{opened.url}: there is nothing to decide in this store yet; `feedbackloop run SPEC.yaml` makes answers"
+        )
+    rule = Rule(
+        goal=goal.value,
+        margin=margin,
+        rater_kind=votes.value,
+        max_cost_increase=max_cost,
+        max_p95_increase=max_p95,
+        max_failure_increase=max_failures,
+    )
+    decision = assess(opened, task or names[0], candidate, baseline, rule=rule).decision
+    if record:
+        opened.append([decision])
+    if receipt:
+        typer.echo(words.receipt(decision, store=store), nl=False)
+    else:
+        drawing.say(words.sentence(decision), "bold green" if decision.verdict == "promote" else "bold")
+        drawing.say(words.evidence(decision))
+        drawing.guards(decision)
+    if decision.verdict != "promote":
+        raise typer.Exit(NOT_PROMOTED)

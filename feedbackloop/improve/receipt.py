@@ -1,0 +1,130 @@
+"""A decision in words: one sentence for the screen, and a receipt to paste into a pull request."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+from feedbackloop.models import Decision, Policy
+
+_GUARDS = {
+    "cost": "mean cost of an answer",
+    "p95_latency": "95th percentile of latency",
+    "failures": "failed requests",
+    "saving": "saving",
+}
+
+
+def named(decision: Decision, variant_id: str) -> str:
+    """A variant's name and version as they were when the decision was made."""
+    return str(decision.evidence.get("names", {}).get(variant_id, variant_id[:4]))
+
+
+def people(names: Sequence[str], most: int = 3) -> str:
+    """`Anna and Ben`, or `Anna, Ben, Cleo and 4 others`."""
+    if not names:
+        return "nobody"
+    shown = list(names[:most])
+    if len(names) > most:
+        rest = len(names) - most
+        return f"{', '.join(shown)} and {rest} other{'s' if rest > 1 else ''}"
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def sentence(decision: Decision) -> str:
+    """The verdict with its reason."""
+    candidate, baseline = named(decision, decision.candidate), named(decision, decision.baseline)
+    if decision.verdict == "promote":
+        gain = "it is preferred" if decision.reason == "better" else "it is no worse, and cheaper or faster"
+        return f"Release {candidate} in place of {baseline}: {gain}."
+    if decision.reason == "worse":
+        return f"Keep {baseline}: {candidate} is worse."
+    if decision.reason.startswith("guard:"):
+        guard = _GUARDS.get(decision.reason.removeprefix("guard:"), decision.reason)
+        if guard == "saving":
+            return f"{'Keep' if decision.verdict == 'keep' else 'Not yet'} {baseline}: {candidate} is not shown to be cheaper or faster."
+        if decision.verdict == "keep":
+            return f"Keep {baseline}: the {guard} of {candidate} is beyond what the rule allows."
+        return f"Not yet: the {guard} of {candidate} looks beyond what the rule allows."
+    more = f": about {decision.more_needed:,} more votes would tell" if decision.more_needed else ""
+    return f"Too early to say whether {candidate} may replace {baseline}{more}."
+
+
+def evidence(decision: Decision) -> str:
+    """What the verdict rests on: the win rate, its interval, votes and raters."""
+    if decision.estimate is None:
+        return "No blind vote has compared the two yet."
+    bounds = (
+        f" ({decision.lower:.0%} to {decision.upper:.0%} at {decision.evidence.get('confidence', 0.95):.0%}, however often it is looked at)"
+        if decision.lower is not None and decision.upper is not None and (decision.lower, decision.upper) != (0.0, 1.0)
+        else ""
+    )
+    cases = decision.evidence.get("cases", 0)
+    return (
+        f"{named(decision, decision.candidate)} wins {decision.estimate:.0%} of comparisons with {named(decision, decision.baseline)}{bounds}: "
+        f"{decision.n:,} blind votes on {cases:,} cases by {people(decision.raters)}."
+    )
+
+
+def receipt(decision: Decision, *, store: str | None = None, policy: Policy | None = None) -> str:
+    """Markdown for a pull request: the verdict, its evidence, the guards, and the commands that reproduce and undo it.
+
+    Args:
+        decision: what was decided.
+        store: the store's URL, for the commands; left out where it is the usual one.
+        policy: the release that followed, if there is one.
+    """
+    where = f" --store {shlex.quote(store)}" if store else ""
+    candidate, baseline = named(decision, decision.candidate), named(decision, decision.baseline)
+    lines = [
+        f"### {_plain(sentence(decision))}",
+        "",
+        _plain(evidence(decision)),
+        "",
+        f"- Task: {_plain(decision.task)}; goal: {decision.goal.replace('_', ' ')}; decided {decision.created_at:%Y-%m-%d %H:%M} UTC",
+        f"- Interval: {decision.evidence.get('method', 'unknown')}, clustered by case; it speaks of {decision.evidence.get('scope', 'these raters')}",
+    ]
+    if decision.guards:
+        lines += ["", "| guard | baseline | candidate | change (95% bounds) | allowed | |", "|---|---|---|---|---|---|"]
+        lines += [f"| {' | '.join(guard_cells(name, guard))} |" for name, guard in decision.guards.items()]
+    gate = f"feedbackloop gate {shlex.quote(candidate)} --baseline {shlex.quote(baseline)} --task {shlex.quote(decision.task)} --goal {decision.goal}{where}"
+    lines += ["", "Reproduce:", "", f"    {gate}"]
+    if policy is not None:
+        lines += [
+            "",
+            f"Undo release {policy.id[:8]}:",
+            "",
+            f"    feedbackloop rollback --task {shlex.quote(decision.task)}{where}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def guard_cells(name: str, guard: Mapping[str, object]) -> tuple[str, ...]:
+    """A guard in words: what it guards, the baseline's figure, the candidate's, the change with its bounds, what is allowed, its state."""
+    base, other, change, allowed = (guard.get(key) for key in ("baseline", "candidate", "increase", "allowed"))
+    bounds = ""
+    if isinstance(guard.get("lower"), float) and isinstance(guard.get("upper"), float):
+        bounds = f" ({guard['lower']:+.0%} to {guard['upper']:+.0%})"
+    return (
+        _GUARDS.get(name, name),
+        _figure(name, base),
+        _figure(name, other),
+        f"{change:+.0%}{bounds}" if isinstance(change, float) else "unknown",
+        f"{allowed:+.0%}" if isinstance(allowed, float) else "",
+        str(guard.get("state")),
+    )
+
+
+def _figure(name: str, value: object) -> str:
+    if not isinstance(value, float):
+        return "unknown"
+    if name == "failures":
+        return f"{value:.1%}"
+    return f"{value:,.0f} ms" if name == "p95_latency" or value > 10 else f"${value:.5f}"
+
+
+def _plain(text: str) -> str:
+    """Names come from users and uploads: nothing in them may become a link, an image or a tag of the page it is pasted into."""
+    for character in "\\`*_[]<>|#!":
+        text = text.replace(character, f"\\{character}")
+    return text.replace("\n", " ")

@@ -1,0 +1,261 @@
+"""What every page works with: the store, the scope line, reads that are cached, links to other pages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+from zoneinfo import ZoneInfo
+
+import streamlit as st
+
+from feedbackloop import queries
+from feedbackloop.errors import FeedbackLoopError
+from feedbackloop.identity import utcnow
+from feedbackloop.models import Variant
+from feedbackloop.settings import Settings
+from feedbackloop.store import Store
+
+Parameters = ParamSpec("Parameters")
+Value = TypeVar("Value")
+
+_FOLDER = Path(__file__).parent
+
+DEMO_FILE = "demo.duckdb"
+"""The demo's own store, in the working directory; the user's is never touched by it."""
+
+KEPT = ("demo", "task", "baseline", "period", "rater")
+"""What the URL keeps from page to page."""
+
+PERIODS: dict[str, timedelta | None] = {
+    "all time": None,
+    "last 7 days": timedelta(days=7),
+    "last 30 days": timedelta(days=30),
+    "last 90 days": timedelta(days=90),
+}
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of the app."""
+
+    title: str
+    icon: str
+    group: str
+    path: Path
+
+
+GROUPS = ("Answers", "Judgement", "Verdict")
+
+PAGES = {
+    name: Page(title, f":material/{icon}:", group, _FOLDER / f"{name}.py")
+    for name, title, icon, group in (
+        ("home", "Home", "home", "Answers"),
+        ("runs", "Runs", "play_circle", "Answers"),
+        ("compare", "Compare", "difference", "Answers"),
+        ("rate", "Rate", "how_to_vote", "Judgement"),
+        ("results", "Results", "leaderboard", "Verdict"),
+        ("trends", "Trends", "show_chart", "Verdict"),
+        ("decide", "Decide", "gavel", "Verdict"),
+    )
+}
+"""By the name that stands in the URL."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a page looks at."""
+
+    task: str
+    baseline: Variant | None
+    """None where the task has no variant yet."""
+    variants: tuple[Variant, ...]
+    """Of the task, in the order in which they first ran; the newest version of each name first among its versions."""
+    since: datetime | None
+    """Only what is newer; None means all."""
+
+
+def run(page: Any) -> None:
+    """Run a page; what goes wrong on purpose is one sentence on the screen."""
+    try:
+        page.run()
+    except FeedbackLoopError as error:
+        st.error(str(error), icon=":material/error:")
+
+
+def store() -> Store:
+    """The store that this session looks at: the user's, or the demo's where the URL says `demo=1`."""
+    if is_demo():
+        return _open(str(Path.cwd() / DEMO_FILE))
+    return _open(settings().store)
+
+
+def is_demo() -> bool:
+    """Whether this session looks at the demo."""
+    return st.query_params.get("demo") == "1"
+
+
+def settings() -> Settings:
+    """Settings as the environment and `feedbackloop.toml` have them now."""
+    return Settings.load()
+
+
+def read(question: Callable[..., Value], *arguments: Any, **named: Any) -> Value:
+    """`question(store, ...)`, remembered until the store changes. The answer is a copy: it may be changed."""
+    opened = store()
+    name = f"{question.__module__}.{question.__qualname__}"
+    return _remembered(opened.url, opened.version, name, arguments, named, _question=question)  # type: ignore[no-any-return]
+
+
+def rater() -> str | None:
+    """Who is rating: from the URL, so that a reload and an invitation both keep it."""
+    return (st.query_params.get("rater") or "").strip() or None
+
+
+def is_raters_link() -> bool:
+    """Whether the URL is an invitation to rate, which shows the Rate page alone."""
+    return bool(st.query_params.get("queue")) and rater() is not None and st.query_params.get("only") == "rate"
+
+
+def scope() -> Scope | None:
+    """Draw the scope line, kept in the URL, and say what it stands on; None where the store holds no task yet."""
+    tasks = read(queries.tasks) if store().exists() else []
+    if not tasks:
+        return None
+    with st.container(horizontal=True, vertical_alignment="bottom", key="scope"):
+        task = choice("Task", tasks, "task", width=240)
+        variants = tuple(read(queries.task_variants, task))
+        labels = {variant.id: label(variant, variants) for variant in variants}
+        first = read(queries.baseline, task)
+        baseline = None
+        if first is not None:
+            names = list(labels.values())
+            chosen = choice("Baseline", names, "baseline", default=labels[first.id], width=200)
+            baseline = variants[names.index(chosen)]
+        period = choice("Period", list(PERIODS), "period", width=150)
+    length = PERIODS[period]
+    return Scope(task, baseline, variants, None if length is None else utcnow() - length)
+
+
+def choice(
+    title: str,
+    options: Sequence[str],
+    name: str,
+    *,
+    default: str | None = None,
+    width: int = 200,
+    format_func: Callable[[str], str] = str,
+) -> str:
+    """A select box whose value is kept in the URL under `name`, as long as it is not the default (the first option)."""
+    key, seen = f"choice-{name}", f"seen-{name}"
+    default = options[0] if default is None else default
+    wanted = st.query_params.get(name, default)
+    value = st.session_state.get(key)
+    # What the URL says anew, by a link or the browser's arrows, goes before what was chosen on this page.
+    if value not in options or wanted != st.session_state.get(seen):
+        value = wanted if wanted in options else default
+    # Set even where it is the same: on another page the box is a new one, and would open at its first option.
+    st.session_state[key] = value
+    value = str(st.selectbox(title, options, key=key, width=width, format_func=format_func))
+    keep(name, None if value == default else value)
+    st.session_state[seen] = value
+    return value
+
+
+def keep(name: str, value: str | None) -> None:
+    """Put a value into the URL, to go along to the next page, or take it out."""
+    if value is None:
+        st.query_params.pop(name, None)
+        st.session_state.pop(f"kept-{name}", None)
+    else:
+        st.query_params[name] = value
+        st.session_state[f"kept-{name}"] = value
+
+
+def restore() -> None:
+    """Put back into the URL what the sidebar's own links leave out. To be called once, before anything else is drawn."""
+    for name in KEPT:
+        if name in st.query_params:
+            st.session_state[f"kept-{name}"] = st.query_params[name]
+        elif f"kept-{name}" in st.session_state:
+            st.query_params[name] = st.session_state[f"kept-{name}"]
+
+
+def label(variant: Variant, among: tuple[Variant, ...] | list[Variant]) -> str:
+    """A variant's name, with its version where several have that name."""
+    return variant.label if sum(other.name == variant.name for other in among) > 1 else variant.name
+
+
+def link(page: str, text: str, *, icon: str | None = None, **parameters: str) -> None:
+    """A link to another page that keeps the demo and the scope, and adds what is given."""
+    st.page_link(PAGES[page].path, label=text, icon=icon, query_params=kept(**parameters))
+
+
+def go(page: str, **parameters: str) -> None:
+    """Go to another page at once, with what a link would keep."""
+    st.switch_page(PAGES[page].path, query_params=kept(**parameters))
+
+
+def kept(**parameters: str) -> dict[str, str]:
+    """The part of the URL that goes from page to page."""
+    return {name: value for name in KEPT if (value := st.query_params.get(name))} | parameters
+
+
+def local(moment: datetime) -> datetime:
+    """A time in the viewer's zone."""
+    zone = st.context.timezone
+    try:
+        return moment.astimezone(ZoneInfo(zone)) if zone else moment.astimezone()
+    except (KeyError, ValueError):
+        return moment
+
+
+def sidebar() -> None:
+    """What stands below the pages' names: which store this is."""
+    with st.sidebar:
+        if is_demo():
+            st.info("You are looking at the demo. Everything in it is made up.", icon=":material/science:")
+            if st.button("Leave the demo", width="stretch"):
+                leave_demo()
+        else:
+            st.caption(f"Store: {os.path.relpath(store().path)}")
+
+
+def enter_demo() -> None:
+    """Go to the demo's Home. Its store must exist."""
+    _forget()
+    st.switch_page(PAGES["home"].path, query_params={"demo": "1"})
+
+
+def leave_demo() -> None:
+    """Go back to the user's own store."""
+    _forget()
+    st.switch_page(PAGES["home"].path, query_params={})
+
+
+def _forget() -> None:
+    for name in KEPT:
+        for key in (f"kept-{name}", f"choice-{name}", f"seen-{name}"):
+            st.session_state.pop(key, None)
+
+
+@st.cache_resource
+def _open(url: str) -> Store:
+    return Store(url)
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _remembered(
+    url: str,
+    version: tuple[int, int],
+    name: str,
+    arguments: tuple[Any, ...],
+    named: dict[str, Any],
+    *,
+    _question: Callable[..., Any],
+) -> Any:
+    del version, name
+    return _question(_open(url), *arguments, **named)

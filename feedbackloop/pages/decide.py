@@ -1,0 +1,214 @@
+"""Decide: switch, or not? The gate's verdict on one candidate, the release that may follow, and the way back."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from feedbackloop import comparisons
+from feedbackloop.errors import FeedbackLoopError
+from feedbackloop.improve import gate, policy
+from feedbackloop.improve import receipt as words
+from feedbackloop.models import Decision, Policy, Variant
+from feedbackloop.pages import context
+from feedbackloop.plots import course
+from feedbackloop.queries import verdicts
+from feedbackloop.results import results
+
+GOALS = {"better": "is preferred", "no_worse": "is no worse, and cheaper or faster"}
+SECONDS_A_VOTE = 20.0
+"""Where nobody's pace is known yet."""
+
+
+def candidates(scope: context.Scope) -> list[Variant]:
+    """Everything but the baseline, the most promising first: by win rate, then as they ran."""
+    found = context.read(results, task=scope.task, baseline=scope.baseline.id if scope.baseline else None)
+    order = {row.player.variant_id: place for place, row in enumerate(found.rows)}
+    others = [variant for variant in scope.variants if scope.baseline is None or variant.id != scope.baseline.id]
+    return sorted(others, key=lambda variant: order.get(variant.id, len(order)))
+
+
+def rule_line() -> gate.Rule:
+    """What must be shown, folded: the usual rule does for most."""
+    goal = context.choice("The candidate", list(GOALS), "goal", width=260, format_func=GOALS.__getitem__)
+    with st.popover("Rule and guards", icon=":material/tune:"):
+        margin = (
+            st.number_input("May lose at most (points of win rate)", 1, 30, 5, key="margin")
+            if goal == "no_worse"
+            else 5
+        )
+        cost = st.number_input("May cost more (%)", 0, 1000, None, key="max-cost", placeholder="no guard")
+        slow = st.number_input(
+            "95th percentile may be slower (%)", 0, 1000, None, key="max-p95", placeholder="no guard"
+        )
+        fail = st.number_input("More requests may fail (points)", 0, 100, 2, key="max-failures")
+        strict = st.toggle(
+            "Strict interval", key="strict", help="Right without any approximation, and wider: it needs more votes."
+        )
+    return gate.Rule(
+        goal="no_worse" if goal == "no_worse" else "better",
+        margin=margin / 100,
+        max_cost_increase=None if cost is None else cost / 100,
+        max_p95_increase=None if slow is None else slow / 100,
+        max_failure_increase=fail / 100,
+        strict=strict,
+    )
+
+
+@st.dialog("Release")
+def confirm(decision: Decision, candidate: Variant) -> None:
+    """Ask once, then write the decision and the policy that rests on it."""
+    name = words.named(decision, decision.candidate)
+    share = st.slider("Share of requests that it answers", 5, 100, 100, 5, format="%d%%")
+    st.write(
+        f"From the next request on, {name} answers {share}% of the requests that name this task. Everything can be rolled back."
+    )
+    if decision.verdict != "promote":
+        st.warning("The gate has not promoted it. The release is kept with that verdict.", icon=":material/warning:")
+    if st.button("Release", type="primary", key="release-now"):
+        store = context.store()
+        store.append([decision])
+        policy.promote(
+            store, decision.task, candidate.id, canary=None if share == 100 else share / 100, decision_id=decision.id
+        )
+        st.rerun()
+
+
+def verdict(found: gate.Assessment, candidate: Variant) -> None:
+    """The sentence, what it rests on, and the one thing to do next."""
+    decision = found.decision
+    st.subheader(words.sentence(decision), anchor=False)
+    st.text(words.evidence(decision))
+    pace = context.read(verdicts.pace, decision.task) or SECONDS_A_VOTE
+    release = decision.verdict == "promote"
+    with st.container(horizontal=True):
+        if not release and decision.reason == "too_few":
+            minutes = max(1, round(decision.more_needed * pace / 60))
+            if st.button(
+                f"Rate {decision.more_needed:,} more, about {minutes} min",
+                type="primary",
+                icon=":material/how_to_vote:",
+            ):
+                queue = comparisons.open_queue(context.store(), decision.task, [decision.baseline, decision.candidate])
+                context.go("rate", queue=queue.id)
+        if st.button("Release …", type="primary" if release else "secondary", icon=":material/rocket_launch:"):
+            confirm(decision, candidate)
+    if found.evidence.cases:
+        figure = course.sequence(
+            found.sequence.means,
+            found.sequence.lower,
+            found.sequence.upper,
+            line=found.line,
+            candidate=words.named(decision, decision.candidate),
+            baseline=words.named(decision, decision.baseline),
+        )
+        st.plotly_chart(figure, key="course")
+
+
+def guards(decision: Decision) -> None:
+    """What the candidate may not make worse."""
+    if not decision.guards:
+        return
+    st.markdown("**Guards**")
+    titles = ("guard", "baseline", "candidate", "change", "allowed", "state")
+    rows = [dict(zip(titles, words.guard_cells(name, one), strict=True)) for name, one in decision.guards.items()]
+    st.dataframe(rows, hide_index=True, key="guards")
+
+
+def money(decision: Decision) -> None:
+    """What a month of requests would cost more or less."""
+    cost = decision.evidence.get("cost_usd")
+    if not cost or None in cost:
+        st.caption("The price of one of the two is unknown, so nothing can be said of money.")
+        return
+    requests = st.number_input("Requests a month", 1, 1_000_000_000, 10_000, 1_000, key="requests-a-month", width=220)
+    change = (cost[1] - cost[0]) * requests
+    st.metric(
+        "Cost a month", f"${cost[1] * requests:,.2f}", f"{change:+,.2f} USD", delta_color="inverse", width="content"
+    )
+
+
+def history(task: str, names: dict[str, str]) -> None:
+    """Who answered when, and the way back."""
+    past = context.read(policy.history, task)
+    if not past:
+        st.caption("Nothing is released yet: the service answers with the task's baseline.")
+        return
+    rows = [
+        {
+            "since": context.local(one.created_at),
+            "who answers": shares(one, names),
+            "decision": (one.decision_id or "")[:8],
+        }
+        for one in past
+    ]
+    st.dataframe(
+        rows,
+        hide_index=True,
+        key="releases",
+        column_config={"since": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm")},
+    )
+    if len(past) > 1 and st.button("Roll back to the one before", icon=":material/undo:"):
+        try:
+            policy.rollback(context.store(), task)
+        except FeedbackLoopError as error:
+            st.error(str(error))
+            return
+        st.rerun()
+
+
+def shares(one: Policy, names: dict[str, str]) -> str:
+    """`steps 90%, terse 10%`, by segment where there are several."""
+    parts = [
+        ("" if segment == policy.EVERYONE else f"{segment}: ")
+        + ", ".join(f"{names.get(id_, id_[:4])} {share:.0%}" for id_, share in weights.items())
+        for segment, weights in one.weights.items()
+    ]
+    return "; ".join(parts)
+
+
+st.title("Decide")
+st.caption("Switch, or not?")
+scope = context.scope()
+if scope is None or scope.baseline is None:
+    st.info("There is nothing to decide on yet. Answers come first.", icon=":material/info:")
+    context.link("home", "Go to Home")
+    st.stop()
+names = {variant.id: context.label(variant, scope.variants) for variant in scope.variants}
+choices = candidates(scope)
+if not choices:
+    st.info("There is one variant only. Add a second one that may take its place.", icon=":material/info:")
+    context.link("runs", "New run", new="run")
+    st.stop()
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    chosen = context.choice("Candidate", [names[variant.id] for variant in choices], "candidate", width=220)
+    rule = rule_line()
+candidate = next(variant for variant in choices if names[variant.id] == chosen)
+found = context.read(gate.assess, scope.task, candidate.id, scope.baseline.id, rule=rule)
+verdict(found, candidate)
+left, right = st.columns([3, 2])
+with left:
+    guards(found.decision)
+    losers = [
+        row
+        for row in context.read(results, task=scope.task, baseline=scope.baseline.id).segments
+        if row.player.variant_id == candidate.id
+    ]
+    losing = [row for row in losers if row.win_rate.estimate is not None and row.win_rate.estimate < 0.5]
+    if losing:
+        st.markdown("**Who loses**")
+        for row in losing:
+            st.text(
+                f"{row.segment}: preferred in {row.win_rate.estimate:.0%} of {row.win_rate.n} comparisons ({row.win_rate.lower:.0%} to {row.win_rate.upper:.0%})"
+            )
+with right:
+    st.markdown("**Money**")
+    money(found.decision)
+st.markdown("**Releases**")
+history(scope.task, names)
+with st.expander("Receipt for a pull request", icon=":material/receipt_long:"):
+    past = context.read(policy.history, scope.task)
+    text = words.receipt(
+        found.decision, policy=next((one for one in past if one.decision_id == found.decision.id), None)
+    )
+    st.code(text, language="markdown", wrap_lines=True)
+    st.download_button("Download", text, "receipt.md", icon=":material/download:")

@@ -1,0 +1,204 @@
+"""What to rate: a queue that is open, or a new one of two variants, of all, or of one answer at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+import streamlit as st
+
+from feedbackloop import comparisons, queries
+from feedbackloop.comparisons import Outlook, QueueStatus
+from feedbackloop.models import Queue, Variant
+from feedbackloop.pages import answer, context
+from feedbackloop.pages.context import Scope
+from feedbackloop.results.wording import count, duration, listed
+
+_SHOWN = 6
+_SIZES = (20, 50, 100, 200)
+
+Kind = Literal["Two variants", "All variants", "One answer at a time"]
+
+
+def choose(scope: Scope, rater: str | None) -> None:
+    """Go on with a queue, or make one."""
+    labels = {variant.id: context.label(variant, scope.variants) for variant in scope.variants}
+    statuses = [one for one in context.read(comparisons.queues, scope.task) if one.is_open][:_SHOWN]
+    if statuses:
+        st.subheader("Go on with a queue")
+        for status in statuses:
+            _queue(status, labels, rater)
+    st.subheader("Choose two variants" if not statuses else "Or begin a new one")
+    if not scope.variants:
+        st.info("This task has no answers yet.", icon=":material/info:")
+        context.link("runs", "Start a run, or bring answers made elsewhere", icon=":material/play_circle:")
+        return
+    _new(scope, labels, rater)
+
+
+def name_yourself(key: str) -> None:
+    """Ask who is rating, once: the address keeps it."""
+    with st.form(f"{key}-form", border=False):
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            name = st.text_input("Your name", max_chars=60, width=260, help="It is stored with your votes.")
+            go = st.form_submit_button("Begin", type="primary")
+        if go:
+            if name.strip():
+                context.keep("rater", " ".join(name.split()))
+                st.rerun()
+            st.warning("Type your name first.", icon=":material/info:")
+
+
+def invite(queue: Queue, key: str) -> None:
+    """A link by which somebody else rates the same queue and sees nothing but that."""
+    name = st.text_input("Whom do you invite?", max_chars=60, key=f"{key}-name", placeholder="Ben")
+    # The link says who rates: two people by one name would count as one.
+    parameters = {"queue": queue.id, "rater": " ".join(name.split()) or "Ben", "only": "rate"}
+    if context.is_demo():
+        parameters["demo"] = "1"
+    place = urlsplit(str(st.context.url or ""))
+    st.code(urlunsplit((place.scheme, place.netloc, "/", urlencode(parameters), "")), language=None, wrap_lines=True)
+    if queue.overlap == 1:
+        st.caption("Each pair goes to one of you: you share the work.")
+    else:
+        st.caption(f"Each pair goes to {queue.overlap} of you: then you see where you differ.")
+
+
+def _queue(status: QueueStatus, labels: dict[str, str], rater: str | None) -> None:
+    queue = status.queue
+    with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"queue-{queue.id}"):
+        names = [labels.get(id_, id_[:4]) for id_ in queue.variants]
+        about = "" if status.exact else "about "
+        noun = "answer" if queue.purpose == "single" else "pair"
+        by = f"judged by {listed(status.raters)}" if status.raters else "judged"
+        title = " and ".join(names) if len(names) <= 3 else f"{len(names)} variants"
+        what = "one answer at a time" if queue.purpose == "single" else f"{count(queue.overlap, 'rater')} a pair"
+        st.markdown(
+            f"**{answer.escaped(title)}**  \n{answer.escaped(what)} · {about}{count(status.size, noun)} · "
+            f"{status.votes:,} of {status.wanted:,} {answer.escaped(by)}",
+            width="stretch",
+        )
+        with st.popover("Invite", icon=":material/person_add:"):
+            invite(queue, f"invite-{queue.id}")
+        if st.button("Go on" if rater in status.raters else "Rate", key=f"open-{queue.id}", type="primary"):
+            context.go("rate", queue=queue.id)
+
+
+def _new(scope: Scope, labels: dict[str, str], rater: str | None) -> None:
+    kinds: list[Kind] = ["Two variants", "All variants", "One answer at a time"]
+    if len(scope.variants) < 3:
+        kinds.remove("All variants")
+    if len(scope.variants) < 2:
+        kinds.remove("Two variants")
+        st.info("There is one variant only: add a second one to compare.", icon=":material/info:")
+    kind = st.segmented_control("What to judge", kinds, default=kinds[0], required=True, key="rating-kind")
+    if kind == "Two variants":
+        _two(scope, labels, rater)
+    elif kind == "All variants":
+        chosen = st.multiselect(
+            "Variants",
+            [variant.id for variant in scope.variants],
+            default=_newest(scope.variants),
+            format_func=lambda id_: labels[id_],
+            key="rating-many",
+        )
+        _begin(scope, chosen, "leaderboard", rater)
+    elif kind == "One answer at a time":
+        chosen = st.multiselect(
+            "Variants",
+            [variant.id for variant in scope.variants],
+            default=[scope.variants[0].id],
+            format_func=lambda id_: labels[id_],
+            key="rating-one",
+        )
+        _begin(scope, chosen, "single", rater)
+
+
+def _two(scope: Scope, labels: dict[str, str], rater: str | None) -> None:
+    ids = [variant.id for variant in scope.variants]
+    base = scope.baseline.id if scope.baseline else ids[0]
+    with st.container(horizontal=True):
+        first = st.selectbox(
+            "Variant", ids, index=ids.index(base), format_func=lambda id_: labels[id_], key="rating-a", width=260
+        )
+        others = [id_ for id_ in ids if id_ != first]
+        wanted = st.query_params.get("variant")
+        start = others.index(wanted) if wanted in others else 0
+        second = st.selectbox(
+            "against", others, index=start, format_func=lambda id_: labels[id_], key="rating-b", width=260
+        )
+    _begin(scope, [first, second], "decision", rater)
+
+
+def _begin(scope: Scope, variants: Sequence[str], purpose: comparisons.Purpose, rater: str | None) -> None:
+    if len(variants) < (1 if purpose == "single" else 2):
+        st.caption("Choose at least one." if purpose == "single" else "Choose at least two.")
+        return
+    outlook = context.read(comparisons.outlook, scope.task, tuple(variants), purpose, rater=rater)
+    noun = "answer" if purpose == "single" else "pair"
+    _what_there_is(outlook, noun, rater)
+    if not outlook.size:
+        return
+    sizes = [*(size for size in _SIZES if size < outlook.size), outlook.size]
+    words = {
+        size: f"{'about ' if size == outlook.size and not outlook.exact else ''}{count(size, noun)}, {duration(size * outlook.seconds_per_vote)}"
+        for size in sizes
+    }
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        size = st.selectbox(
+            "How many", sizes, format_func=lambda size: words[size], key=f"rating-size-{noun}", width=260
+        )
+        overlap = st.number_input("Raters for each", 1, 20, 1, key="rating-overlap", width=150)
+        criteria = _criteria(scope) if purpose == "single" else []
+        if rater is None:
+            name = st.text_input(
+                "Your name", max_chars=60, key="rating-name", width=220, help="It is stored with your votes."
+            )
+        else:
+            name = rater
+        go = st.button("Start rating", type="primary", key="rating-start", icon=":material/play_arrow:")
+    if go:
+        if not name.strip():
+            st.warning("Type your name first.", icon=":material/info:")
+            return
+        queue = comparisons.open_queue(
+            context.store(),
+            scope.task,
+            list(variants),
+            purpose=purpose,
+            overlap=int(overlap),
+            criteria=criteria,
+            limit=None if size == outlook.size else size,
+            rater=rater,
+        )
+        context.keep("rater", " ".join(name.split()))
+        context.go("rate", queue=queue.id)
+
+
+def _what_there_is(outlook: Outlook, noun: str, rater: str | None) -> None:
+    about = "" if outlook.exact else "About "
+    parts = [f"{about}{count(outlook.size, noun)} to judge"]
+    if outlook.left_out:
+        parts.append(f"{count(outlook.left_out, 'pair')} left out, since both answers read the same")
+    if outlook.judged:
+        parts.append(f"{outlook.judged:,} judged already by {rater}")
+    st.caption(answer.escaped("; ".join(parts) + "."))
+
+
+def _criteria(scope: Scope) -> list[str]:
+    task = context.read(queries.task, scope.task)
+    known = list(task.criteria) if task else []
+    if not known:
+        return []
+    if st.checkbox(f"Rate from 1 to 5: {', '.join(known)}", value=True, key="rating-criteria"):
+        return known
+    return []
+
+
+def _newest(variants: Sequence[Variant]) -> list[str]:
+    """The newest version of each name."""
+    found: dict[str, str] = {}
+    for variant in variants:
+        found.setdefault(variant.name, variant.id)
+    return list(found.values())

@@ -1,0 +1,222 @@
+"""The page Rate without a browser: what it offers, what a press stores, what it says at the end."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+from test_comparisons import TASK, a_case, fill, forget, standing
+
+from feedbackloop import comparisons
+from feedbackloop.comparisons import attention
+from feedbackloop.models import Queue, Rating, Task
+from feedbackloop.pages import context
+from feedbackloop.store import Store
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
+    path = tmp_path / "loop.duckdb"
+    monkeypatch.setenv("FEEDBACKLOOP_STORE", str(path))
+    monkeypatch.chdir(tmp_path)
+    return Store(path)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No second to wait, for tests that press keys as fast as they can."""
+    monkeypatch.setattr(attention, "READ_FOR_S", 0.0)
+    monkeypatch.setattr(attention, "APART_S", 0.0)
+
+
+def rate(**query: str) -> AppTest:
+    opened = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+    for name, value in query.items():
+        opened.query_params[name] = value
+    opened.run()
+    if query.get("only") != "rate":
+        opened.switch_page(str(context.PAGES["rate"].path)).run()
+    assert not opened.exception
+    return opened
+
+
+def press(opened: AppTest, start: str) -> AppTest:
+    """Press the button whose key begins so."""
+    (button,) = (one for one in opened.button if (one.key or "").startswith(start))
+    button.click().run()
+    assert not opened.exception
+    return opened
+
+
+def words(opened: AppTest) -> str:
+    """All that the page says in running text."""
+    return "\n".join(
+        str(one.value)
+        for kind in (opened.title, opened.caption, opened.markdown, opened.text, opened.info)
+        for one in kind
+    ).replace("\\", "")
+
+
+def a_queue(store: Store, **how: object) -> Queue:
+    fill(store, cases=3)
+    return comparisons.open_queue(store, TASK, ["umbra", "lumen"], **how)
+
+
+def test_an_empty_store_leads_to_the_demo_or_to_ones_own_data(store: Store) -> None:
+    opened = rate()
+    assert opened.title[0].value == "Rate"
+    assert "nothing to rate yet" in opened.info[0].value
+    assert not store.exists()
+
+
+def test_two_variants_are_offered_with_what_it_will_take(store: Store, demo_file: Path) -> None:
+    shutil.copy(demo_file, store.path)
+    forget()
+    opened = rate()
+    assert "48 pairs to judge." in words(opened)
+    assert [box.label for box in opened.selectbox][-3:] == ["Variant", "against", "How many"]
+    assert opened.selectbox(key="rating-size-pair").options[0].startswith("20 pairs, ")
+    press(opened, "rating-start")
+    assert "Type your name first" in opened.warning[0].value
+    opened.text_input(key="rating-name").input("  Cleo ")
+    press(opened, "rating-start")
+    (status,) = comparisons.queues(store, "demo-support")
+    assert (len(status.queue.cases), status.queue.purpose) == (20, "decision")
+    assert opened.query_params["rater"] == "Cleo"
+    assert opened.query_params["queue"] == status.queue.id
+    assert "Which answer would you rather have sent" in words(opened)
+    assert any((one.key or "").startswith("vote-left-") for one in opened.button)
+
+
+def test_an_open_queue_is_offered_with_how_far_it_is(store: Store) -> None:
+    queue = a_queue(store, overlap=2)
+    pair = comparisons.next_pair(store, queue, "Ben")
+    assert pair is not None
+    comparisons.vote(store, pair, "left", "Ben", 3.0)
+    opened = rate(rater="Anna")
+    assert "1 of 6 judged by Ben" in words(opened)
+    opened.text_input(key=f"invite-{queue.id}-name").input("Cleo").run()
+    (link,) = (code.value for code in opened.code)
+    assert f"queue={queue.id}&rater=Cleo&only=rate" in link
+    press(opened, "open-")
+    assert opened.query_params["queue"] == queue.id
+
+
+def test_a_leaderboard_and_single_answers_can_be_chosen(store: Store) -> None:
+    fill(store, cases=3, variants=("umbra", "lumen", "ochre"))
+    store.append([Task(name=TASK, criteria=["tone", "fact"])])
+    opened = rate(rater="Anna")
+    opened.segmented_control(key="rating-kind").set_value("All variants").run()
+    assert "9 pairs to judge" in words(opened)
+    opened.multiselect(key="rating-many").unselect(opened.multiselect(key="rating-many").value[0]).run()
+    assert "3 pairs to judge" in words(opened)
+    opened.segmented_control(key="rating-kind").set_value("One answer at a time").run()
+    assert "3 answers to judge" in words(opened)
+    press(opened, "rating-start")
+    (status,) = comparisons.queues(store, TASK)
+    assert (status.queue.purpose, status.queue.criteria) == ("single", ["tone", "fact"])
+
+
+def test_one_variant_only_says_what_is_missing(store: Store) -> None:
+    fill(store, variants=("umbra",))
+    opened = rate(rater="Anna")
+    assert "add a second one" in opened.info[0].value
+    assert opened.segmented_control(key="rating-kind").options == ["One answer at a time"]
+
+
+def test_an_invitation_without_a_name_asks_for_it(store: Store) -> None:
+    queue = a_queue(store)
+    opened = rate(queue=queue.id)
+    opened.text_input[0].input("Cleo")
+    opened.button[0].click().run()
+    assert opened.query_params["rater"] == "Cleo"
+    assert "Which answer is better?" in words(opened)
+
+
+def test_a_link_to_no_queue_says_so(store: Store) -> None:
+    fill(store)
+    opened = rate(queue="nothing", rater="Anna")
+    assert "no such queue" in opened.warning[0].value
+    assert opened.title[0].value == "Rate"
+
+
+def test_a_press_too_early_stores_nothing(store: Store) -> None:
+    queue = a_queue(store)
+    opened = press(rate(queue=queue.id, rater="Anna", only="rate"), "vote-left-")
+    assert standing(store) == []
+    assert "question" in words(opened)
+
+
+def test_a_whole_queue_by_keys_and_its_end(store: Store, quick: None) -> None:
+    queue = a_queue(store)
+    opened = rate(queue=queue.id, rater="Anna")
+    press(opened, "vote-left-")
+    assert "You chose A. Fault of B:" in words(opened)
+    press(opened, "issue-0-")
+    assert [rating.label for rating in store.load(Rating, "SELECT * FROM current_ratings")] == ["invented fact"]
+    press(opened, "undo-")
+    assert standing(store) == []
+    assert store.load(Rating, "SELECT * FROM current_ratings") == []
+    for verdict in ("right", "tie", "both_bad"):
+        press(opened, f"vote-{verdict}-")
+    assert [vote.winner for vote in standing(store)][1:] == ["tie", "both_bad"]
+    assert opened.title[0].value == "You are done"
+    assert "You judged 3 pairs" in words(opened)
+    assert "umbra" in str(opened.dataframe[-1].value)
+    assert store.read("SELECT count(*) AS n FROM exposures WHERE page = 'reveal'")["n"][0] == 3
+    assert not any((one.key or "").startswith("vote-") for one in opened.button)
+
+
+def test_nothing_left_for_this_rater_says_so(store: Store, quick: None) -> None:
+    queue = a_queue(store)
+    while (pair := comparisons.next_pair(store, queue, "Ben")) is not None:
+        comparisons.vote(store, pair, "tie", "Ben", 3.0)
+    opened = rate(queue=queue.id, rater="Anna")
+    assert opened.title[0].value == "You are done"
+    assert "holds nothing for you" in words(opened)
+
+
+def test_a_pair_that_was_seen_by_name_says_that_it_counts_apart(store: Store) -> None:
+    queue = a_queue(store, cases=[a_case(0).id])
+    pair = comparisons.next_pair(store, queue, "Anna")
+    assert pair is not None
+    comparisons.expose(store, "Anna", pair.case.id, [pair.response_a], "compare")
+    assert "this vote is counted apart" in words(rate(queue=queue.id, rater="Anna"))
+
+
+def test_names_are_shown_only_where_the_queue_is_not_blind(store: Store) -> None:
+    blind = a_queue(store)
+    assert "**A**" in words(rate(queue=blind.id, rater="Anna"))
+    open_ = comparisons.open_queue(store, TASK, ["umbra", "lumen"], blind=False)
+    shown = words(rate(queue=open_.id, rater="Anna"))
+    assert "**A: umbra**" in shown or "**A: lumen**" in shown
+
+
+def test_single_answers_by_thumb(store: Store, quick: None) -> None:
+    queue = a_queue(store, purpose="single")
+    opened = press(rate(queue=queue.id, rater="Anna"), "thumb-0-")
+    assert "You said: bad. Its fault:" in words(opened)
+    press(opened, "issue-4-")
+    press(opened, "fix-")
+    for _ in range(5):
+        press(opened, "thumb-1-")
+    assert opened.title[0].value == "You are done"
+    found = store.load(Rating, "SELECT * FROM current_ratings")
+    assert sorted((r.metric, r.value) for r in found) == [("issue", 1.0), ("thumbs", 0.0), *[("thumbs", 1.0)] * 5]
+    assert "Answer of" in opened.dataframe[-1].value.columns
+
+
+def test_single_answers_by_criteria(store: Store, quick: None) -> None:
+    queue = a_queue(store, purpose="single", criteria=["tone", "fact"])
+    opened = rate(queue=queue.id, rater="Anna")
+    assert "**tone** (1 of 2)" in words(opened)
+    press(opened, "score-0-4-")
+    assert "**fact** (2 of 2)" in words(opened)
+    press(opened, "score-1-2-")
+    assert "**tone** (1 of 2)" in words(opened)
+    found = store.load(Rating, "SELECT * FROM current_ratings ORDER BY created_at")
+    assert [(rating.metric, rating.value) for rating in found] == [("tone", 4.0), ("fact", 2.0)]
