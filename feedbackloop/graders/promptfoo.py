@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,7 +92,11 @@ def unknown(name: str, known: list[str]) -> UnknownName:
     """The error for a name that is no grader: what to do instead where promptfoo knows it, else the near names."""
     if (advice := _ELSEWHERE.get(name.replace("_", "-"))) is not None:
         return UnknownName(f"There is no grader '{name}': {advice}")
-    return UnknownName(f"There is no grader called '{name}'{near(name, [*known, *ALIASES])}")
+    # Our own names first, unless it was one of promptfoo's that was mistyped.
+    nearest = difflib.get_close_matches(name, [*known, *ALIASES], n=1)
+    return UnknownName(
+        f"There is no grader called '{name}'{near(name, ALIASES if set(nearest) & set(ALIASES) else known)}"
+    )
 
 
 _OURS: dict[str, Callable[[Any, Any], Named]] = {
