@@ -10,10 +10,10 @@ from feedbackloop.store import Store
 _SAME = r"regexp_replace(trim(regexp_replace(lower(nfc_normalize(output)), '[\s\x{00a0}]+', ' ', 'g')), '[ .!]+$', '')"
 
 _SAMPLES = f"""
-    samples AS (
+    samples AS MATERIALIZED (
         SELECT *, CASE WHEN status = 'completed' THEN {_SAME} END AS said
         FROM answers WHERE run_id = $run AND case_id IS NOT NULL AND variant_id IS NOT NULL
-    ), said AS (
+    ), said AS MATERIALIZED (
         SELECT case_id, variant_id, said, count(*) AS times, min(repeat) AS earliest FROM samples
         WHERE said IS NOT NULL GROUP BY case_id, variant_id, said
     ), agreed AS (
