@@ -366,7 +366,7 @@ def test_a_second_ctrl_c_drops_calls_in_flight(write) -> None:
         (
             '{"input": "x"}\n',
             SPEC.replace("[contains]", "[contain]"),
-            "no grader called 'contain'; did you mean 'contains'?",
+            "no grader called 'contain'; did you mean 'contains'",
         ),
         ('{"input": "x"}\n', SPEC.replace("simulated:large", "openai:gpt-4o-mini"), "OPENAI_API_KEY is not set"),
         ('{"input": "x"}\n', SPEC.replace("simulated:", "simulate:"), "did you mean 'simulated'?"),

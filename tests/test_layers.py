@@ -56,6 +56,9 @@ HOMES = {
     "typer": {"cli"},
     "rich": {"cli"},
     "plotly": {"plots"},
+    "jsonschema": {"graders"},
+    "rapidfuzz": {"graders"},
+    "sacrebleu": {"graders"},
 }
 
 

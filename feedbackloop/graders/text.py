@@ -1,35 +1,123 @@
-"""Checks of the text itself. Each maker takes the spec's argument and returns the grader."""
+"""Checks of the words themselves. Each maker takes the spec's argument and returns the grader."""
 
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Callable
 from typing import Any
 
 import regex as regular
 
-from feedbackloop.graders import GraderFunction
+from feedbackloop.graders.arguments import FLAG, TEXT, TEXTS, read
+from feedbackloop.graders.grader import Grade, GraderFunction, as_text, verdict, wanted_text
 from feedbackloop.models import AIResponse, Case
 
 REGEX_LIMIT_S = 1.0
 
 
 def equals(wanted: Any = None) -> GraderFunction:
-    """The answer is `wanted` (the case's `expected` if none is named), white space around it aside. No opinion without either."""
+    """The answer is `wanted` (the case's `expected` if none is named), white space around it aside. No opinion without either.
+
+    A mapping or list is compared as JSON, whatever the order of keys and the white space in the answer.
+    """
 
     def grade(case: Case, response: AIResponse) -> bool | None:
-        text = _wanted(wanted, case)
-        return None if text is None else response.output.strip() == text.strip()
+        value = case.expected if wanted is None else wanted
+        if value is None:
+            return None
+        answer = response.output.strip()
+        if isinstance(value, dict | list):
+            try:
+                return bool(json.loads(answer) == value)
+            except (ValueError, RecursionError):
+                return False
+        return answer == as_text(value).strip()
 
     return grade
 
 
 def contains(wanted: Any = None) -> GraderFunction:
-    """The answer has `wanted` (the case's `expected` if none is named) in it, upper or lower case. No opinion without either."""
+    """The answer has `wanted` (the case's `expected` if none is named) in it, upper or lower case. No opinion without either.
+
+    `{text: Refund, case: true}` heeds upper and lower case.
+
+    Raises:
+        TypeError: an option is not what it should be.
+        ValueError: there is no such option.
+    """
+    options = read(wanted, {"text": TEXT, "case": FLAG}) if isinstance(wanted, dict) else {"text": wanted}
+    plain = _plain(options.get("case", False))
 
     def grade(case: Case, response: AIResponse) -> bool | None:
-        text = _wanted(wanted, case)
-        return None if text is None else text.strip().casefold() in response.output.casefold()
+        text = wanted_text(options.get("text"), case)
+        return None if text is None else plain(text.strip()) in plain(response.output)
+
+    return grade
+
+
+def contains_any(wanted: Any = None) -> GraderFunction:
+    """The answer has at least one of these texts in it (of the case's `expected` if none are named), upper or lower case.
+
+    `{texts: [Refund, Credit], case: true}` heeds upper and lower case.
+
+    Raises:
+        TypeError: an option is not what it should be.
+        ValueError: there is no such option.
+    """
+    options = read(wanted, {"texts": TEXTS, "case": FLAG}, short="texts")
+    plain = _plain(options.get("case", False))
+
+    def grade(case: Case, response: AIResponse) -> Grade:
+        texts = _wanted_texts(options.get("texts"), case)
+        if texts is None:
+            return None
+        answer = plain(response.output)
+        return verdict(any(plain(text) in answer for text in texts), f"has none of {_listed(texts)}")
+
+    return grade
+
+
+def contains_all(wanted: Any = None) -> GraderFunction:
+    """The answer has all of these texts in it (of the case's `expected` if none are named), upper or lower case.
+
+    `{texts: [Refund, Credit], case: true}` heeds upper and lower case.
+
+    Raises:
+        TypeError: an option is not what it should be.
+        ValueError: there is no such option.
+    """
+    options = read(wanted, {"texts": TEXTS, "case": FLAG}, short="texts")
+    plain = _plain(options.get("case", False))
+
+    def grade(case: Case, response: AIResponse) -> Grade:
+        texts = _wanted_texts(options.get("texts"), case)
+        if texts is None:
+            return None
+        answer = plain(response.output)
+        missing = [text for text in texts if plain(text) not in answer]
+        return verdict(not missing, f"lacks {_listed(missing)}")
+
+    return grade
+
+
+def starts_with(wanted: Any = None) -> GraderFunction:
+    """The answer begins with `wanted` (the case's `expected` if none is named), white space before it aside.
+
+    Upper and lower case are heeded, unless `{text: dear, case: false}` says otherwise.
+
+    Raises:
+        TypeError: an option is not what it should be.
+        ValueError: there is no such option.
+    """
+    options = read(wanted, {"text": TEXT, "case": FLAG}, short="text")
+    plain = _plain(options.get("case", True))
+
+    def grade(case: Case, response: AIResponse) -> Grade:
+        text = wanted_text(options.get("text"), case)
+        if text is None:
+            return None
+        answer = response.output.lstrip()
+        return verdict(plain(answer).startswith(plain(text.strip())), f"begins with {answer[:60]!r}")
 
     return grade
 
@@ -55,35 +143,16 @@ def regex(pattern: Any) -> GraderFunction:
     return grade
 
 
-def json_valid(argument: Any = None) -> GraderFunction:
-    """The answer is JSON, whole; a Markdown fence around it is forgiven.
-
-    Raises:
-        ValueError: it was given an argument.
-    """
-    if argument not in (None, True):
-        raise ValueError("it takes no argument")
-
-    def grade(case: Case, response: AIResponse) -> bool:  # noqa: ARG001  the shape of all graders
-        text = response.output.strip()
-        if fenced := re.fullmatch(r"```(?:json)?[ \t]*\r?\n(.*)\n[ \t]*```", text, re.DOTALL | re.IGNORECASE):
-            text = fenced[1]
-        try:
-            # Python reads NaN and Infinity, which are no JSON, and refuses numbers of more than 4,300 digits, which are.
-            json.loads(text, parse_constant=_refuse, parse_int=str)
-        except (ValueError, RecursionError):
-            return False
-        return True
-
-    return grade
+def _plain(case: bool) -> Callable[[str], str]:
+    return str if case else str.casefold
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)
-
-
-def _wanted(wanted: Any, case: Case) -> str | None:
-    value = case.expected if wanted is None else wanted
-    if value is None:
+def _wanted_texts(wanted: list[Any] | None, case: Case) -> list[str] | None:
+    values = case.expected if wanted is None else wanted
+    if values is None:
         return None
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return [as_text(value).strip() for value in (values if isinstance(values, list) else [values])]
+
+
+def _listed(texts: list[str]) -> str:
+    return ", ".join(repr(text) for text in texts)

@@ -7,12 +7,9 @@ import math
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, cast
 
-from feedbackloop.graders import Grader
+from feedbackloop.graders import VERDICT, Grader
 from feedbackloop.models import AIResponse, Case, ProcessingStatus, Rating
 from feedbackloop.text import storable
-
-VERDICT = frozenset({"value", "label", "reason"})
-"""A mapping with no other keys is one verdict with its reason; any other is several metrics."""
 
 
 async def grade(graders: Sequence[Grader], case: Case, response: AIResponse) -> list[Rating]:
