@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from feedbackloop.datasets import Dataset, open_dataset
     from feedbackloop.errors import FeedbackLoopError
     from feedbackloop.importers import import_answers, import_votes
+    from feedbackloop.improve import ExportResult, export_preferences
     from feedbackloop.models import (
         AIRequest,
         AIResponse,
@@ -41,6 +42,7 @@ _HOMES = {
     "Comparison": "models",
     "Dataset": "datasets",
     "Engine": "pipeline",
+    "ExportResult": "improve",
     "FeedbackLoop": "pipeline",
     "FeedbackLoopArchitecture": "pipeline:FeedbackLoop",
     "FeedbackLoopError": "errors",
@@ -55,6 +57,7 @@ _HOMES = {
     "Store": "store",
     "Task": "models",
     "Variant": "models",
+    "export_preferences": "improve",
     "import_answers": "importers",
     "import_votes": "importers",
     "load_spec": "spec",
@@ -71,6 +74,7 @@ __all__ = [
     "Comparison",
     "Dataset",
     "Engine",
+    "ExportResult",
     "FeedbackLoop",
     "FeedbackLoopArchitecture",
     "FeedbackLoopError",
@@ -85,6 +89,7 @@ __all__ = [
     "Store",
     "Task",
     "Variant",
+    "export_preferences",
     "import_answers",
     "import_votes",
     "load_spec",

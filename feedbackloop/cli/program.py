@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from feedbackloop.cli import checking, moving, running, starting
+from feedbackloop.cli import checking, exporting, moving, running, starting
 from feedbackloop.cli.wording import printable
 from feedbackloop.errors import FeedbackLoopError
 
@@ -29,7 +29,7 @@ for name, command in (
     ("resume", running.resume),
     ("status", running.status),
     ("import", moving.import_),
-    ("export", moving.export),
+    ("export", exporting.export),
 ):
     app.command(name)(command)
 app.command("doctor", rich_help_panel="More")(checking.doctor)
