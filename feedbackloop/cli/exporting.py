@@ -131,7 +131,7 @@ def export(  # noqa: PLR0917 - Typer makes options of them
         ),
     ] = False,
 ) -> None:
-    """Write answers, votes or a table to a file, or what people said of answers as a file to train on.
+    """Write answers, votes or a table, or a file to train on.
 
     JSON Lines and Parquet tables hold everything exactly as it is stored. In CSV, a text that begins with = + - or @ gets an
     apostrophe in front, because a spreadsheet would run it as a formula.

@@ -40,8 +40,8 @@ def alike(one: str, other: str) -> str:
 
     Texts of fewer than three words are alike (1) or not (0).
     """
-    # Of texts whose lengths differ by more than a third, no nine in ten 3-grams are shared: not worth the counting.
-    near = f"least(len({one}), len({other})) >= greatest(len({one}), len({other})) * 0.67"
+    # Of texts whose lengths differ by more than a fifth, hardly nine in ten 3-grams are shared: not worth the counting.
+    near = f"least(len({one}), len({other})) >= greatest(len({one}), len({other})) * 0.8"
     return f"""
         CASE WHEN {near} THEN {words(one)} END AS one_words, CASE WHEN {near} THEN {words(other)} END AS other_words,
         {grams("one_words")} AS one_grams, {grams("other_words")} AS other_grams,
@@ -62,7 +62,7 @@ _TEXTS = f"""
                || coalesce(array_to_string(messages->>'$[*].content', ' '), '') AS text
         FROM current_cases
         UNION ALL
-        SELECT place, false, any_value(input) FROM wanted WHERE case_id IS NULL GROUP BY place
+        SELECT place, false, any_value(input) FROM asked GROUP BY place
     )
 """
 
@@ -92,8 +92,8 @@ def find_leaks(connection: DuckDBPyConnection) -> int:
     """Make the temporary table `reached(place, held_out_id)`: held-out cases, and every prompt that says nearly what one says.
 
     Nearness is passed on: what is near a near-duplicate is reached as well, through whichever cases lie between. Held out is a
-    case whose metadata (or inputs) say `"split": "test"`. It reads the temporary table `wanted(place, case_id, input)`: requests
-    without a case stand there with their text.
+    case whose metadata (or inputs) say `"split": "test"`. It reads the temporary table `asked(place, input)`, where requests
+    without a case stand with their text.
 
     Returns:
         how many cases are held out.

@@ -112,6 +112,7 @@ def _text_message(message: Message) -> Message:
 def _evidence(row: Mapping[str, Any], chosen: str) -> dict[str, Any]:
     pair = row["kind"] == "pairs"
     corrected = row["source"] == "correction"
+    q = round(row["q"], 6)
     flags = []
     if pair:
         lengths = sorted((len(chosen), len(row["other_output"])))
@@ -125,8 +126,8 @@ def _evidence(row: Mapping[str, Any], chosen: str) -> dict[str, Any]:
         "segment": row["segment"],
         "source": row["source"],
         # A correction is somebody's own text: there is nothing to be unsure of.
-        "q": None if corrected else round(row["q"], 6),
-        "weight": 1.0 if corrected else round(2 * row["q"] - 1, 6),
+        "q": None if corrected else q,
+        "weight": 1.0 if corrected else round(2 * q - 1, 6),
         "for": row["up"],
         "against": row["down"],
         "undecided": row["ties"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -160,28 +161,27 @@ def export_preferences(
         min_margin=min_margin,
         every_vote=every_vote,
     )
-    beside = target.absolute().with_name(f".{target.name}.{new_id()[:8]}")
-    parts = [beside.with_name(f"{beside.name}.{name}.part") for name in ("gathered", "rows", "evidence")]
+    folder = target.absolute().with_name(f".{target.name}.{new_id()[:8]}.part")
     try:
-        found = gather(store, chosen.kind, wanted, parts[0], confidence=confidence)
+        folder.mkdir()
+        found = gather(store, chosen.kind, wanted, folder, confidence=confidence)
         writing = _Writing(chosen, per_case=per_case, keep_refusals=keep_refusals, same_prompt=same_prompt)
-        writing.write(_rows(parts[0], chosen), parts[1], parts[2], raw=raw)
+        writing.write(_rows(found.files, chosen), folder / "rows", folder / "evidence", raw=raw)
         if not drop_leaks:
             _refuse_leaks(writing)
-        with parts[1].open("rb") as file:
+        with (folder / "rows").open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         evidence = target.with_name(f"{target.name}.meta.jsonl") if chosen.evidence else None
         if evidence is not None:
-            parts[2].replace(evidence)
-        parts[1].replace(target)
+            (folder / "evidence").replace(evidence)
+        (folder / "rows").replace(target)
     except FeedbackLoopError:
         raise
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StoreError(f"{target}: could not be written: {reason}") from error
     finally:
-        for part in parts:
-            part.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
     return writing.result(target, evidence, format, found, digest, kinds=wanted.kinds)
 
 
@@ -228,7 +228,8 @@ class _Writing:
         example = read_example(row, keep_refusals=self.keep_refusals, same_prompt=self.same_prompt)
         # Two cases may come to the same prompt; neither a pair nor its reverse is to be learnt from twice.
         prompt = tuple(message["role"] + message["content"] for message in example.prompt)
-        known = hash((prompt, frozenset((example.chosen, example.rejected))))
+        answers = frozenset(" ".join(text.split()) for text in (example.chosen, example.rejected or ""))
+        known = hash((prompt, answers))
         if known in self._written:
             raise Unusable("repeated")
         if of_place >= self.per_case:
@@ -312,17 +313,20 @@ def _balance(desirable: int, undesirable: int) -> tuple[float, float] | None:
     return 1.0, max(1.0, math.ceil(75 * ratio) / 100)
 
 
-def _rows(file: Path, format: Format) -> Iterator[dict[str, Any]]:
-    with pq.ParquetFile(file) as opened:
-        for batch in opened.iter_batches(batch_size=500):
-            for row in batch.to_pylist():
-                yield {**row, "kind": format.kind}
+def _rows(files: Sequence[Path], format: Format) -> Iterator[dict[str, Any]]:
+    for file in files:
+        with pq.ParquetFile(file) as opened:
+            for batch in opened.iter_batches(batch_size=500):
+                for row in batch.to_pylist():
+                    yield {**row, "kind": format.kind}
 
 
 def _refuse_leaks(writing: _Writing) -> None:
     if not writing.leaks:
         return
-    near_ones = ", ".join(f"'{place}' and the test's '{held_out}'" for place, held_out in writing.leaks[:3])
+    near_ones = ", ".join(
+        f"'{place}' and the test's '{held_out}'" for place, held_out in list(dict.fromkeys(writing.leaks))[:3]
+    )
     raise DatasetError(
         f"{len(writing.leaks):,} of the rows to be written nearly repeat cases held out for tests ({near_ones}), and a test that "
         "was trained on proves nothing: take these cases out of one of the two, or leave the rows out (--drop-leaks)"

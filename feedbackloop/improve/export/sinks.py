@@ -18,6 +18,9 @@ _LINE_ENDS = str.maketrans({"\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": 
 
 _BATCH = 1000
 
+# Made once: a new encoder for each row would take longer than the row.
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
 
 class Sink(Protocol):
     """Where rows go."""
@@ -37,7 +40,8 @@ class JsonLines:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a line."""
-        self._file.write(json.dumps(row, ensure_ascii=False).translate(_LINE_ENDS) + "\n")
+        line = _encode(row)
+        self._file.write(f"{line if line.isascii() else line.translate(_LINE_ENDS)}\n")
 
     def close(self) -> None:
         """Finish the file."""
@@ -108,4 +112,4 @@ _COLUMNS = {
 
 
 def _plain(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+    return _encode(value) if isinstance(value, list | dict) else value
