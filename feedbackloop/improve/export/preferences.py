@@ -329,7 +329,7 @@ def _refuse_leaks(writing: _Writing) -> None:
     )
     raise DatasetError(
         f"{len(writing.leaks):,} of the rows to be written nearly repeat cases held out for tests ({near_ones}), and a test that "
-        "was trained on proves nothing: take these cases out of one of the two, or leave the rows out (--drop-leaks)"
+        "was trained on proves nothing: take these cases out of one of the two, or leave the rows out (drop_leaks, on the command line --drop-leaks)"
     )
 
 
