@@ -18,7 +18,7 @@ CONTAINED = 0.6
 FEWEST_GRAMS = 8
 """Shorter prompts are only compared as a whole: a few words in a row are in many prompts."""
 
-_TRIALS = 100
+_STEPS = 100
 """Most steps from a held-out prompt to its neighbours' neighbours; chains of texts end long before."""
 
 
@@ -52,39 +52,50 @@ def alike(one: str, other: str) -> str:
     """
 
 
-_TEXTS = f"""
+_PROMPTS = f"""
     CREATE OR REPLACE TEMP TABLE prompts AS
-    SELECT place, held_out, {words("text")} AS words FROM (
-        SELECT id AS place,
-               coalesce(lower(trim(metadata->>'split')) = 'test', false)
-               OR coalesce(lower(trim(inputs->>'split')) = 'test', false) AS held_out,
-               coalesce(array_to_string(inputs->>'$.*', ' '), '') || ' '
-               || coalesce(array_to_string(messages->>'$[*].content', ' '), '') AS text
+    SELECT row_number() OVER () AS number, place, {words("text")} AS words FROM (
+        SELECT id AS place, coalesce(array_to_string(inputs->>'$.*', ' '), '') || ' '
+                            || coalesce(array_to_string(messages->>'$[*].content', ' '), '') AS text
         FROM current_cases
         UNION ALL
-        SELECT place, false, any_value(input) FROM asked GROUP BY place
+        SELECT place, any_value(input) FROM asked GROUP BY place
     )
 """
 
+# Once for all steps, and by numbers: there are many more grams than prompts.
+_GRAMS = (
+    f"CREATE OR REPLACE TEMP TABLE prompt_grams AS SELECT number, unnest({grams('words')}) AS gram FROM prompts",
+    """
+    CREATE OR REPLACE TEMP TABLE prompt_words AS
+    SELECT number, place, md5_number_lower(array_to_string(words, ' ')) AS text FROM prompts WHERE words <> ['']
+    """,
+    "DROP TABLE prompts",
+    """
+    CREATE OR REPLACE TEMP TABLE frontier AS
+    SELECT number, place, reached.place AS held_out_id FROM prompt_words JOIN reached USING (place)
+    """,
+)
+
 _STEP = f"""
-    WITH sought AS (
-        SELECT place, held_out_id, unnest({grams("words")}) AS gram, len({grams("words")}) AS size
-        FROM prompts JOIN frontier USING (place)
-    ), others AS (
-        SELECT place, words FROM prompts WHERE place NOT IN (SELECT place FROM reached)
-    ), same AS (
-        SELECT others.place, min(held_out_id) AS held_out_id
-        FROM prompts one JOIN frontier USING (place) JOIN others ON others.words = one.words AND one.words <> ['']
-        GROUP BY others.place
-    ), contained AS (
-        SELECT place, min(held_out_id) AS held_out_id FROM (
-            SELECT gram.place, sought.place AS from_place, any_value(held_out_id) AS held_out_id
-            FROM (SELECT place, unnest({grams("words")}) AS gram FROM others) gram
-            JOIN sought ON sought.gram = gram.gram AND size >= {FEWEST_GRAMS}
-            GROUP BY gram.place, sought.place HAVING count(*) >= {CONTAINED} * any_value(size)
-        ) GROUP BY place
+    CREATE OR REPLACE TEMP TABLE found AS
+    WITH sizes AS (
+        SELECT number, count(*) AS size FROM prompt_grams SEMI JOIN frontier USING (number)
+        GROUP BY number HAVING count(*) >= {FEWEST_GRAMS}
+    ), sought AS (
+        SELECT number, gram, size FROM prompt_grams JOIN sizes USING (number)
+    ), near AS (
+        SELECT other.number, sought.number AS from_number FROM prompt_grams other JOIN sought ON sought.gram = other.gram
+        WHERE other.number <> sought.number
+        GROUP BY other.number, sought.number HAVING count(*) >= {CONTAINED} * any_value(size)
+        UNION ALL
+        SELECT other.number, frontier.number FROM frontier JOIN prompt_words same USING (number)
+        JOIN prompt_words other ON other.text = same.text
     )
-    SELECT place, min(held_out_id) AS held_out_id FROM (FROM same UNION ALL FROM contained) GROUP BY place
+    SELECT near.number, prompt_words.place, min(held_out_id) AS held_out_id
+    FROM near JOIN frontier ON frontier.number = from_number JOIN prompt_words ON prompt_words.number = near.number
+    WHERE prompt_words.place NOT IN (SELECT place FROM reached)
+    GROUP BY near.number, prompt_words.place
 """
 
 
@@ -107,12 +118,12 @@ def find_leaks(connection: DuckDBPyConnection) -> int:
     held_out = int(connection.execute("SELECT count(*) FROM reached").fetchall()[0][0])
     if not held_out:
         return 0
-    connection.execute(_TEXTS)
-    connection.execute("CREATE OR REPLACE TEMP TABLE frontier AS FROM reached")
-    for _ in range(_TRIALS):
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE found AS {_STEP}")
+    for query in (_PROMPTS, *_GRAMS):
+        connection.execute(query)
+    for _ in range(_STEPS):
+        connection.execute(_STEP)
         if not connection.execute("SELECT count(*) FROM found").fetchall()[0][0]:
             break
-        connection.execute("INSERT INTO reached FROM found")
+        connection.execute("INSERT INTO reached SELECT place, held_out_id FROM found")
         connection.execute("CREATE OR REPLACE TEMP TABLE frontier AS FROM found")
     return held_out
