@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from feedbackloop.errors import FeedbackLoopError
     from feedbackloop.importers import import_answers, import_votes
     from feedbackloop.improve.gate import Rule, assess, decide
+    from feedbackloop.improve import ExportResult, export_preferences
     from feedbackloop.models import (
         AIRequest,
         AIResponse,
@@ -55,6 +56,7 @@ _HOMES = {
     "Comparison": "models",
     "Dataset": "datasets",
     "Engine": "pipeline",
+    "ExportResult": "improve",
     "FeedbackLoop": "pipeline",
     "FeedbackLoopArchitecture": "pipeline:FeedbackLoop",
     "FeedbackLoopError": "errors",
@@ -74,6 +76,7 @@ _HOMES = {
     "assess": "improve.gate",
     "correct": "comparisons",
     "decide": "improve.gate",
+    "export_preferences": "improve",
     "import_answers": "importers",
     "import_votes": "importers",
     "label_issue": "comparisons",
@@ -101,6 +104,7 @@ __all__ = [
     "Comparison",
     "Dataset",
     "Engine",
+    "ExportResult",
     "FeedbackLoop",
     "FeedbackLoopArchitecture",
     "FeedbackLoopError",
@@ -120,6 +124,7 @@ __all__ = [
     "assess",
     "correct",
     "decide",
+    "export_preferences",
     "import_answers",
     "import_votes",
     "label_issue",

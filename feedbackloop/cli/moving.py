@@ -1,4 +1,4 @@
-"""Commands that bring data in and take it out."""
+"""The command that brings data in."""
 # ruff: noqa: PLC0415, D301 - see the package's docstring; \b keeps the lines of examples as they are
 
 from __future__ import annotations
@@ -101,43 +101,6 @@ def import_(  # noqa: PLR0917 - Typer makes options of them
             id_column=id_column,
             url=store,
         )
-
-
-def export(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE", help="What to write; its ending says how: .csv, .jsonl, .parquet, .csv.gz, .jsonl.gz."
-        ),
-    ],
-    store: StoreOption = None,
-    what: Annotated[
-        str, typer.Option(metavar="NAME", help="answers, votes, or a table such as ratings or cases.")
-    ] = "answers",
-    run: Annotated[
-        str | None,
-        typer.Option(metavar="RUN", help="Only what belongs to the run whose id begins so.", show_default="all runs"),
-    ] = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="CSV: no apostrophe before texts that a spreadsheet would run as a formula.")
-    ] = False,
-) -> None:
-    """Write answers, votes or a table to a file.
-
-    JSON Lines and Parquet hold everything exactly as it is stored. In CSV, a text that begins with = + - or @ gets an apostrophe
-    in front, because a spreadsheet would run it as a formula.
-
-    \b
-    Examples:
-      [cyan]feedbackloop export answers.csv[/]
-      [cyan]feedbackloop export votes.jsonl --what votes --run 3f2a[/]
-    """
-    from feedbackloop.cli import drawing
-    from feedbackloop.improve import export as write
-
-    opened, _ = open_store(store)
-    rows = write(opened, file, what, run=run, raw=raw)
-    drawing.say(f"Wrote {count(rows, 'row')} of {what} to {file}.")
 
 
 def _merge(file: Path, store: Store) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from feedbackloop.cli import checking, moving, opening, running, starting
+from feedbackloop.cli import checking, deciding, exporting, moving, opening, running, starting
 from feedbackloop.cli.wording import printable
 from feedbackloop.errors import FeedbackLoopError
 
@@ -29,7 +29,8 @@ for name, command in (
     ("resume", running.resume),
     ("status", running.status),
     ("import", moving.import_),
-    ("export", moving.export),
+    ("export", exporting.export),
+    ("gate", deciding.gate),
     ("app", opening.app),
 ):
     app.command(name)(command)

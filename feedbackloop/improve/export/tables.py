@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from feedbackloop import queries
 from feedbackloop.errors import FeedbackLoopError, SettingsError, StoreError, UnknownName
 from feedbackloop.identity import new_id
+from feedbackloop.improve.export.spreadsheet import FORMULA
 from feedbackloop.models import TABLES
 from feedbackloop.registry import near
 from feedbackloop.store import Store
@@ -52,7 +53,15 @@ _OF_RUN = {
 _ORDER = {"answers": "created_at, case_id, variant", "votes": "created_at, id"}
 
 
-def export(store: Store, path: str | Path, what: str = "answers", *, run: str | None = None, raw: bool = False) -> int:
+def export(
+    store: Store,
+    path: str | Path,
+    what: str = "answers",
+    *,
+    run: str | None = None,
+    raw: bool = False,
+    format: str | None = None,
+) -> int:
     """Write a view or a table to a file, in place of what was there before; returns how many rows.
 
     The file is complete or not there at all. Answers and votes come in the order of time, tables in none. Times are UTC; in texts
@@ -65,6 +74,7 @@ def export(store: Store, path: str | Path, what: str = "answers", *, run: str | 
         what: `answers`, `votes`, or the name of a table.
         run: only what belongs to the run whose id begins so.
         raw: leave texts in CSV as they are, also those that a spreadsheet would run as formulas.
+        format: csv, jsonl or parquet, whatever the name ends in.
 
     Raises:
         SettingsError: the ending is none of these, the folder is not there, or `what` has no runs.
@@ -72,7 +82,7 @@ def export(store: Store, path: str | Path, what: str = "answers", *, run: str | 
         StoreError: there is no such store or run, or the file cannot be written.
     """
     target = Path(path)
-    ending = _ending(target, what)
+    ending = _ending(target, what, format)
     if not store.exists():
         raise StoreError(
             f"{store.url}: there is no such store yet; `feedbackloop run` or `feedbackloop import` makes it"
@@ -109,11 +119,14 @@ def export(store: Store, path: str | Path, what: str = "answers", *, run: str | 
     return int(row[0])
 
 
-def _ending(target: Path, what: str) -> str:
-    """The format by the file's name, once it is clear that it and what is asked for make sense."""
-    ending = next(
-        (known for known in sorted(_FORMATS, key=len, reverse=True) if target.name.lower().endswith(known)), ""
-    )
+def _ending(target: Path, what: str, format: str | None) -> str:
+    """The format by its name or the file's, once it is clear that it and what is asked for make sense."""
+    name = target.name.lower()
+    if format is not None:
+        name = f".{format}.gz" if name.endswith(".gz") else f".{format}"
+        if name not in _FORMATS:
+            raise SettingsError(f"{target}: a table is written as {', '.join(_FORMATS)}, not as {name}")
+    ending = next((known for known in sorted(_FORMATS, key=len, reverse=True) if name.endswith(known)), "")
     if not ending:
         raise SettingsError(f"{target}: cannot tell the format from this name; end it in {', '.join(_FORMATS)}")
     if what not in EXPORTS:
@@ -147,7 +160,5 @@ def _value(name: str, kind: str, ending: str, *, raw: bool) -> str:
     # JSON that is a bare negative number is a number and no formula.
     harmless = " AND json_type(" + name + ") NOT IN ('BIGINT', 'UBIGINT', 'DOUBLE')" if kind == "JSON" else ""
     return (
-        text
-        if raw
-        else f"CASE WHEN regexp_matches({text}, '^[=+\\-@\\t\\r]'){harmless} THEN '''' || {text} ELSE {text} END"
+        text if raw else f"CASE WHEN regexp_matches({text}, '{FORMULA}'){harmless} THEN '''' || {text} ELSE {text} END"
     )

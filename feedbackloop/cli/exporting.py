@@ -1,0 +1,211 @@
+"""The command that takes data out: tables for other tools, labels for training."""
+# ruff: noqa: PLC0415, D301 - see the package's docstring; \b keeps the lines of examples as they are
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from feedbackloop.cli.options import StoreOption, open_store
+from feedbackloop.cli.wording import count
+
+if TYPE_CHECKING:
+    from feedbackloop.improve import ExportResult
+
+TABLES = "Tables"
+TRAINING = "Training files"
+
+_TABLES = ("csv", "jsonl", "parquet")
+_PAIRS = "preferences"
+
+
+def export(  # noqa: PLR0917 - Typer makes options of them
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="What to write; its ending says how: .csv, .jsonl, .parquet, .csv.gz, .jsonl.gz."
+        ),
+    ],
+    store: StoreOption = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="NAME",
+            help="dpo, kto, sft, openai-dpo or openai-sft to train on; csv, jsonl or parquet for a table.",
+            show_default="by the ending: a table",
+        ),
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Only what belongs to the run whose id begins so.", show_default="all runs"),
+    ] = None,
+    what: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="answers, votes, a table such as ratings or cases; or preferences: pairs with all that is known of them.",
+            show_default="answers",
+            rich_help_panel=TABLES,
+        ),
+    ] = None,
+    raw: Annotated[
+        bool,
+        typer.Option(
+            "--raw",
+            help="CSV: no apostrophe before texts that a spreadsheet would run as a formula.",
+            rich_help_panel=TABLES,
+        ),
+    ] = False,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Only of this feature.", show_default="all tasks", rich_help_panel=TRAINING),
+    ] = None,
+    min_confidence: Annotated[
+        float,
+        typer.Option(
+            help="Least probability that most raters would agree: 2 votes to 0 give 0.875, 1 to 0 gives 0.75.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = 0.85,
+    min_votes: Annotated[int, typer.Option(help="Fewest votes for a label.", rich_help_panel=TRAINING)] = 1,
+    min_agreement: Annotated[
+        float, typer.Option(help="Least share of votes on the label's side.", rich_help_panel=TRAINING)
+    ] = 0.0,
+    min_margin: Annotated[
+        int, typer.Option(help="Fewest votes that the label's side is ahead by.", rich_help_panel=TRAINING)
+    ] = 0,
+    min_rating: Annotated[
+        float, typer.Option(help="From here on a rating of 1 to 5 is a good one.", rich_help_panel=TRAINING)
+    ] = 4.0,
+    sources: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Of votes, ratings, corrections.",
+            show_default="dpo: votes; kto: votes,ratings; sft: all",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    raters: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Only what these said.", show_default="everybody", rich_help_panel=TRAINING),
+    ] = None,
+    kinds: Annotated[
+        str,
+        typer.Option(metavar="A,B", help="Whose word counts: human, user, judge, grader.", rich_help_panel=TRAINING),
+    ] = "human,user",
+    not_blind: Annotated[
+        bool,
+        typer.Option(
+            "--not-blind", help="Count votes of raters too who knew whose answers they saw.", rich_help_panel=TRAINING
+        ),
+    ] = False,
+    every_vote: Annotated[
+        bool,
+        typer.Option(
+            "--every-vote",
+            help="Count all votes of a rater on a pair, not only the newest (where many share a name).",
+            rich_help_panel=TRAINING,
+        ),
+    ] = False,
+    per_case: Annotated[int, typer.Option(help="Most rows of one case.", rich_help_panel=TRAINING)] = 4,
+    same_prompt: Annotated[
+        bool,
+        typer.Option(
+            "--same-prompt", help="Only pairs whose answers were given to the same prompt.", rich_help_panel=TRAINING
+        ),
+    ] = False,
+    keep_refusals: Annotated[
+        bool, typer.Option("--keep-refusals", help="Keep answers that refuse to answer.", rich_help_panel=TRAINING)
+    ] = False,
+    drop_leaks: Annotated[
+        bool,
+        typer.Option(
+            "--drop-leaks",
+            help="Leave out what says nearly what a case held out for tests says, instead of stopping.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = False,
+) -> None:
+    """Write answers, votes or a table, or a file to train on.
+
+    JSON Lines and Parquet tables hold everything exactly as it is stored. In CSV, a text that begins with = + - or @ gets an
+    apostrophe in front, because a spreadsheet would run it as a formula.
+
+    Training files have exactly the keys that TRL or OpenAI expect; FILE.meta.jsonl says which votes each row rests on. Cases
+    whose metadata say "split": "test" are never written.
+
+    \b
+    Examples:
+      [cyan]feedbackloop export answers.csv[/]
+      [cyan]feedbackloop export votes.jsonl --what votes --run 3f2a[/]
+      [cyan]feedbackloop export train.jsonl --format openai-dpo --task support[/]
+    """
+    from feedbackloop.cli import drawing
+    from feedbackloop.improve import export as write
+    from feedbackloop.improve import export_preferences
+
+    training = format is not None and format not in _TABLES
+    if training and what not in (None, _PAIRS):
+        raise typer.BadParameter(f"--format {format} is made of votes and ratings; leave --what out")
+    opened, _ = open_store(store)
+    if not training and what != _PAIRS:
+        rows = write(opened, file, what or "answers", run=run, raw=raw, format=format)
+        drawing.say(f"Wrote {count(rows, 'row')} of {what or 'answers'} to {file}.")
+        return
+    result = export_preferences(
+        opened,
+        file,
+        format or file.suffix.lstrip("."),
+        task=task,
+        run=run,
+        min_confidence=min_confidence,
+        min_votes=min_votes,
+        min_agreement=min_agreement,
+        min_margin=min_margin,
+        min_rating=min_rating,
+        sources=_listed(sources),
+        raters=_listed(raters) or (),
+        kinds=_listed(kinds) or (),
+        blind_only=not not_blind,
+        every_vote=every_vote,
+        per_case=per_case,
+        same_prompt=same_prompt,
+        keep_refusals=keep_refusals,
+        drop_leaks=drop_leaks,
+        raw=raw,
+    )
+    _report(result)
+
+
+def _listed(names: str | None) -> list[str] | None:
+    return None if names is None else [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _report(result: ExportResult) -> None:
+    from feedbackloop.cli import drawing
+    from feedbackloop.improve import REASONS
+
+    drawing.say(
+        f"Wrote {count(result.rows, 'row')} of {count(result.labels, 'label')} as {result.format} to {result.path}."
+    )
+    if result.dropped:
+        drawing.say("Left out:")
+        drawing.pairs((f"{number:>7,}", REASONS.get(reason, reason)) for reason, number in result.dropped.items())
+    for warning in result.warnings:
+        drawing.say(f"Note: {warning}.", "yellow")
+    told = []
+    if result.desirable is not None:
+        told.append(("good, bad", f"{result.desirable:,}, {result.rows - result.desirable:,}"))
+    if result.longer_chosen is not None:
+        told.append(("longer one chosen", f"{result.longer_chosen:.0%}"))
+    if result.held_out:
+        told.append(("held out", f"{count(result.held_out, 'case')} for tests, none of them written"))
+    if result.evidence is not None:
+        told.append(("evidence", f"{result.evidence}: the votes behind each row"))
+    drawing.pairs(told)
+    drawing.say(f"sha256 {result.sha256}", "dim")

@@ -1,0 +1,7 @@
+"""What leaves the store for other tools: tables for spreadsheets and notebooks, labels for training."""
+
+from feedbackloop.improve.export.formats import FORMATS, Format
+from feedbackloop.improve.export.preferences import REASONS, ExportResult, export_preferences
+from feedbackloop.improve.export.tables import EXPORTS, export
+
+__all__ = ["EXPORTS", "FORMATS", "REASONS", "ExportResult", "Format", "export", "export_preferences"]
