@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -34,11 +33,6 @@ NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
 def at(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "loop.duckdb")
 
 
 def a_run(name: str, *, task: str = "t", seconds: float = 0, variants: tuple[Variant, ...] = ()) -> Run:
