@@ -265,14 +265,15 @@ class Store:
             connection = stack.enter_context(self._open("alone"))
             if theirs > mine:
                 stack.enter_context(other._place.hold(self.timeout_s))
-            prefix = stack.enter_context(other._place.attach_to(connection))
+            source = stack.enter_context(other._place.attach_to(connection))
+            target = self._place.prefix()
             counts = {}
             connection.begin()
             for table, record in TABLES.items():
                 columns = ", ".join(schema.columns(record))
                 connection.execute(
-                    f"INSERT INTO {table} BY NAME SELECT {columns} FROM {prefix}.{table} theirs "
-                    f"WHERE NOT EXISTS (FROM {table} mine WHERE {same(record)})"
+                    f"INSERT INTO {target}{table} BY NAME SELECT {columns} FROM {source}{table} theirs "
+                    f"WHERE NOT EXISTS (FROM {target}{table} mine WHERE {same(record)})"
                 )
                 counts[table] = int(scalar(connection))
             connection.commit()

@@ -95,9 +95,9 @@ def test_every_record_comes_back_as_it_was(store: Store) -> None:
 
 def test_columns_have_the_designed_types(store: Store) -> None:
     store.append([Task(name="t")])
-    types = store.sql("SELECT table_name, column_name, data_type FROM information_schema.columns").set_index(
-        ["table_name", "column_name"]
-    )["data_type"]
+    types = store.sql(
+        "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = current_schema()"
+    ).set_index(["table_name", "column_name"])["data_type"]
     assert types["requests", "priority"] == "BIGINT"
     assert types["requests", "purpose"] == "VARCHAR"
     assert types["responses", "status"] == "VARCHAR"

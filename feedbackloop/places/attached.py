@@ -17,6 +17,7 @@ import duckdb
 
 from feedbackloop import schema
 from feedbackloop.errors import MissingDependency
+from feedbackloop.models import TABLES
 from feedbackloop.places.inserts import first_line
 from feedbackloop.places.server_url import ServerUrl
 
@@ -48,8 +49,13 @@ class Attached:
 
     @property
     def path(self) -> str:
-        """Where names are looked for: the tables in Postgres, then the views in memory."""
-        return f"{self.name}.{SCHEMA},memory.{self.name}"
+        """Where names are looked for: the views in memory, then the tables in Postgres."""
+        return f"memory.{self.name},{self.name}.{SCHEMA}"
+
+    @property
+    def tables(self) -> str:
+        """What goes before a table's name where it is written to."""
+        return f"{self.name}.{SCHEMA}."
 
 
 class _Process:
@@ -131,9 +137,19 @@ def attach(cursor: duckdb.DuckDBPyConnection, name: str, server: ServerUrl, time
 
 
 def make_views(cursor: duckdb.DuckDBPyConnection, here: Attached) -> None:
-    """Make the views, in memory: their SQL is DuckDB's."""
+    """Make the views, in memory: their SQL is DuckDB's.
+
+    So is JSON as a type: a column of Postgres's JSON arrives as text. Each table has a view of its name, which makes it JSON.
+    """
     cursor.execute("CALL pg_clear_cache()")  # the tables may be another process's, made since this one looked
     cursor.execute(f"CREATE SCHEMA IF NOT EXISTS memory.{here.name}")
+    for table, record in TABLES.items():
+        kinds = schema.columns(record).items()
+        typed = ", ".join(f"CAST({name} AS JSON) AS {name}" for name, column in kinds if column.type == "JSON")
+        columns = f"* REPLACE ({typed})" if typed else "*"
+        cursor.execute(
+            f"CREATE OR REPLACE VIEW memory.{here.name}.{table} AS SELECT {columns} FROM {here.tables}{table}"
+        )
     cursor.execute(f"SET search_path = '{here.path}'")
     schema.create_views(cursor, f"memory.{here.name}.")
 

@@ -128,9 +128,13 @@ class FilePlace:
         place = str(self.path).replace("'", "''")
         connection.execute(f"ATTACH '{place}' AS {name} (READ_ONLY)")
         try:
-            yield name
+            yield f"{name}."
         finally:
             connection.execute(f"DETACH {name}")
+
+    def prefix(self) -> str:
+        """Nothing."""
+        return ""
 
     def order(self) -> str:
         """The path: two merges in opposite directions do not wait for each other for ever."""

@@ -10,14 +10,15 @@ from feedbackloop import schema
 from feedbackloop.models import Record
 
 
-def insert(table: str, record: type[Record], known: str | None = None) -> str:
+def insert(table: str, record: type[Record], known: str | None = None, *, prefix: str = "") -> str:
     """SQL that writes the rows registered as `incoming_TABLE`.
 
     Args:
         known: a relation with the identities that are there already; rows that stand in it are left out.
+        prefix: goes before the table's name.
     """
     unless = f" WHERE NOT EXISTS (FROM {known} mine WHERE {same(record)})" if known else ""
-    return f"INSERT INTO {table} BY NAME SELECT * FROM incoming_{table} theirs{unless}"
+    return f"INSERT INTO {prefix}{table} BY NAME SELECT * FROM incoming_{table} theirs{unless}"
 
 
 def same(record: type[Record]) -> str:

@@ -68,7 +68,10 @@ class Place(Protocol):
         """Keep the place as it is while another store reads it, where its kind needs that."""
 
     def attach_to(self, connection: duckdb.DuckDBPyConnection) -> AbstractContextManager[str]:
-        """Make the tables readable on another store's connection; gives the words that go before their names."""
+        """Make the tables readable on another store's connection; gives what goes before their names."""
+
+    def prefix(self) -> str:
+        """What goes before a table's name where it is written to."""
 
     def order(self) -> str:
         """What two places are compared by, to be locked always in the same order; equal for the same place."""

@@ -109,7 +109,7 @@ class PostgresPlace:
                     count -= _standing(incoming, there, schema.identity(TABLES[table]))
                 registered.append(f"incoming_{table}")
                 connection.register(f"incoming_{table}", incoming)
-                script.append(insert(table, TABLES[table], known))
+                script.append(insert(table, TABLES[table], known, prefix=here.tables))
             connection.execute("; ".join([*script, "COMMIT"]))
         except BaseException as error:
             # Where it failed before BEGIN or within COMMIT there is nothing to undo.
@@ -134,15 +134,19 @@ class PostgresPlace:
         here = self._attach(CONNECT_S)
         connection.execute("SELECT 1 FROM duckdb_databases() WHERE database_name = ?", [here.name])
         if scalar(connection):  # two databases of this process
-            yield f"{here.name}.{SCHEMA}"
+            yield here.tables
             return
         name = f"{here.name}_other"
         attached.load_extension(connection)
         attached.attach(connection, name, self._server, CONNECT_S)
         try:
-            yield f"{name}.{SCHEMA}"
+            yield f"{name}.{SCHEMA}."
         finally:
             connection.execute(f"DETACH {name}")
+
+    def prefix(self) -> str:
+        """The tables themselves: their bare names are those of views."""
+        return self._attach(CONNECT_S).tables
 
     def order(self) -> str:
         """The database as it is named; by two names, it merely finds nothing new in itself."""
