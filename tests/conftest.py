@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from postgres_server import PostgresServer, why_not
 
 from feedbackloop.store import Store
-from postgres_server import PostgresServer, why_not
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -91,13 +91,20 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
-    """A database of the test's own, still empty."""
-    url = postgres_server.make_database()
+    """A database that is empty: all tests have the same, since making one takes longer than emptying it."""
+    postgres_server.execute("DROP SCHEMA IF EXISTS feedbackloop CASCADE", "test")
+    url = postgres_server.url("test")
     yield url
     Store(url).close()
 
 
 @pytest.fixture(params=["file", "postgres"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a store can be, of each kind; nothing is there yet."""
+    return str(tmp_path / "loop.duckdb") if request.param == "file" else request.getfixturevalue("postgres_url")
+
+
+@pytest.fixture
+def store(place: str) -> Store:
     """A store of each kind, not made yet."""
-    return Store(tmp_path / "loop.duckdb" if request.param == "file" else request.getfixturevalue("postgres_url"))
+    return Store(place)

@@ -9,11 +9,12 @@ import socket
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Self
 from urllib.parse import quote
 
 from feedbackloop.places.attached import packaged_extension
 
-PASSWORD = "p@ss wo'rd/:%"  # noqa: S105
+PASSWORD = "p@ss wo'rd/:%"
 """With everything that makes a password hard to carry."""
 
 
@@ -44,7 +45,7 @@ class PostgresServer:
         self._binaries = found
         self._numbers = itertools.count(1)
 
-    def __enter__(self) -> PostgresServer:
+    def __enter__(self) -> Self:
         self.folder = Path(tempfile.mkdtemp(prefix="feedbackloop-postgres-"))
         if os.geteuid() == 0:
             shutil.chown(self.folder, "postgres")
@@ -57,6 +58,7 @@ class PostgresServer:
         options = "-U postgres -A scram-sha-256 -E UTF8 --locale=C --no-sync"
         self._run("initdb", "-D", str(self.data), *options.split(), f"--pwfile={secret}")
         self.start()
+        self.execute("CREATE DATABASE test")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,7 +84,7 @@ class PostgresServer:
 
     def make_database(self) -> str:
         """A new, empty database; its URL."""
-        name = f"test{next(self._numbers)}"
+        name = f"another{next(self._numbers)}"
         self.execute(f"CREATE DATABASE {name}")
         return self.url(name)
 

@@ -26,7 +26,6 @@ from feedbackloop.models import (
     Task,
     Variant,
 )
-from feedbackloop.store import Store
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 

@@ -118,7 +118,7 @@ def _tell(made: DemoResult, store: Store) -> None:
     if summary is not None:
         drawing.blank()
         drawing.legend(summary)
-    same = same_store(store.url)
+    same = same_store(store.address) if store.is_shared else same_store(store.url)
     drawing.blank()
     drawing.steps(
         (f"feedbackloop status {made.runs[2][:8]}{same}", "the last run in full"),
@@ -130,7 +130,7 @@ def _tell(made: DemoResult, store: Store) -> None:
 def _start(script: Path, store: Store) -> None:
     import subprocess
 
-    environment = {**os.environ, "FEEDBACKLOOP_STORE": str(store.path)}
+    environment = {**os.environ, "FEEDBACKLOOP_STORE": store.address}
     ended = subprocess.run(  # noqa: S603 - our own interpreter and script
         [sys.executable, "-m", "streamlit", "run", str(script)], env=environment, check=False
     )
