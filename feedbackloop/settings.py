@@ -160,7 +160,7 @@ def _inner_model(annotation: Any) -> Any:
 
 
 def _refuse_secrets(values: Mapping[str, Any], file: Path) -> None:
-    if re.search(r"//[^/@]*:[^@]*@|password\s*=", str(values.get("store", ""))):
+    if re.search(r"//[^/@]*:[^@?]*@|password\s*=", str(values.get("store", ""))):
         raise SettingsError(
             f"{file}: store holds a password; put the whole URL into the environment variable FEEDBACKLOOP_STORE, "
             "or the password into PGPASSWORD or ~/.pgpass"

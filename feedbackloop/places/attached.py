@@ -27,7 +27,8 @@ SCHEMA = "feedbackloop"
 _GONE = re.compile(
     r"server closed the connection|terminating connection|unable to connect|no connection to the server|connection to server"
     r"|could not (send|receive) data|SSL (connection|SYSCALL)|connection (has been closed|not open|is closed|reset)"
-    r"|system is (starting up|shutting down)|in recovery mode",
+    r"|system is (starting up|shutting down)|in recovery mode"
+    r'|query "[^"]*": *$',  # on a connection that is known to be closed, it gives no reason
     re.IGNORECASE,
 )
 
@@ -220,8 +221,7 @@ def reason(error: BaseException) -> str:
     """What a server or the driver says, without the query or the connection string that they repeat."""
     text = str(error).strip()
     if match := re.search(r'Unable to connect to Postgres at ".*": (.*)', text, re.DOTALL):
-        said = match[1].replace("\n", " ").replace("\t", " ").strip()
-        return f"the database cannot be opened: {said}"
+        return f"the database cannot be opened: {' '.join(match[1].split())}"
     if match := re.search(r"(?:ERROR|FATAL): +([^\n]*)", text):
         return f"the server says: {match[1]}"
     return first_line(error)

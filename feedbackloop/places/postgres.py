@@ -179,6 +179,9 @@ class PostgresPlace:
                 self._explain(error, None)
             raise
         finally:
+            # A transaction whose server has gone must not be left to `close`: failing there ends the whole process.
+            with contextlib.suppress(duckdb.Error):
+                cursor.rollback()
             cursor.close()
 
     def _explain(self, error: duckdb.Error, timeout_s: float | None) -> NoReturn:
@@ -202,7 +205,6 @@ class PostgresPlace:
             except duckdb.Error as error:
                 self._explain(error, timeout_s)
             yield
-            guard.rollback()
 
     def _prepare(self, here: Attached) -> None:
         """Have the tables, at their present version, and the views, once for each process."""
@@ -215,7 +217,6 @@ class PostgresPlace:
                     guard.execute(_run(here, f"SELECT pg_advisory_xact_lock({_MIGRATING})"))
                     # Only now, in a transaction begun after those who were first have ended theirs.
                     self._migrate(cursor, here)
-                    guard.rollback()
                 attached.make_views(cursor, here)
             here.is_ready = True
 
