@@ -98,7 +98,9 @@ def test_its_tables_leave_the_rest_of_the_database_alone(store: Store, postgres_
     postgres_server.execute("DROP TABLE runs", "test")
 
 
-def test_an_older_store_is_brought_to_the_present(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_store_is_brought_to_the_present(
+    store: Store, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.append([Task(name="t")])
     store.close()
     from feedbackloop import schema
@@ -107,8 +109,20 @@ def test_an_older_store_is_brought_to_the_present(store: Store, monkeypatch: pyt
         connection.execute("ALTER TABLE tasks ADD COLUMN IF NOT EXISTS mood VARCHAR")
 
     monkeypatch.setattr(schema, "MIGRATIONS", [*schema.MIGRATIONS, add])
-    assert store.sql("SELECT mood FROM tasks")["mood"].isna().all()
     assert store.sql("SELECT max(version) AS v FROM schema_version")["v"][0] == len(schema.MIGRATIONS)
+    assert store.append([Task(name="u")]) == 1
+    assert postgres_server.execute("SELECT count(*) FROM feedbackloop.tasks WHERE mood IS NULL", "test") == "2"
+
+
+def test_a_newer_process_may_change_the_tables_under_an_older_one(
+    store: Store, postgres_server: PostgresServer
+) -> None:
+    store.append([Task(name="t")])
+    for table in TABLES:
+        postgres_server.execute(f"ALTER TABLE feedbackloop.{table} ADD COLUMN mood json DEFAULT '1'", "test")
+    assert store.append([Task(name="u"), Case(inputs={})]) == 2
+    assert [task.name for task in store.load(Task, "SELECT * FROM tasks ORDER BY name")] == ["t", "u"]
+    assert store.sql("SELECT * FROM answers").empty
 
 
 # Many at once
@@ -309,6 +323,26 @@ def test_no_select_writes(store: Store) -> None:
     with pytest.raises(StoreError, match="failed"):
         store.sql(f"SELECT * FROM postgres_query('{name}', 'DELETE FROM feedbackloop.tasks RETURNING name')")
     assert len(store.sql("SELECT * FROM tasks")) == 1
+
+
+def test_who_may_only_read_reads_and_is_told_why_nothing_is_written(
+    store: Store, postgres_server: PostgresServer
+) -> None:
+    store.append([Task(name="t")])
+    for statement in (
+        "CREATE ROLE reader LOGIN PASSWORD 'r'",
+        "GRANT USAGE ON SCHEMA feedbackloop TO reader",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA feedbackloop TO reader",
+    ):
+        postgres_server.execute(statement, "test")
+    reader = Store(postgres_server.url("test", user="reader", password="r"))
+    assert reader.sql("SELECT * FROM answers").empty
+    assert queries.tasks(reader) == ["t"]
+    for new_only in (False, True):
+        with pytest.raises(StoreError, match="the server says: permission denied"):
+            reader.append([Task(name="u")], new_only=new_only)
+    postgres_server.execute("DROP SCHEMA feedbackloop CASCADE; DROP ROLE reader", "test")
+    reader.close()
 
 
 # Two stores

@@ -145,9 +145,11 @@ def make_views(cursor: duckdb.DuckDBPyConnection, here: Attached) -> None:
     cursor.execute("CALL pg_clear_cache()")  # the tables may be another process's, made since this one looked
     cursor.execute(f"CREATE SCHEMA IF NOT EXISTS memory.{here.name}")
     for table, record in TABLES.items():
-        kinds = schema.columns(record).items()
-        typed = ", ".join(f"CAST({name} AS JSON) AS {name}" for name, column in kinds if column.type == "JSON")
-        columns = f"* REPLACE ({typed})" if typed else "*"
+        # Column by column: a view of all columns breaks when a newer feedbackloop adds one meanwhile.
+        columns = ", ".join(
+            f"CAST({name} AS JSON) AS {name}" if column.type == "JSON" else name
+            for name, column in schema.columns(record).items()
+        )
         cursor.execute(
             f"CREATE OR REPLACE VIEW memory.{here.name}.{table} AS SELECT {columns} FROM {here.tables}{table}"
         )

@@ -124,8 +124,9 @@ class PostgresPlace:
             for name in registered:
                 connection.unregister(name)
 
-    def hold(self, timeout_s: float) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002, PLR6301, RUF100
+    def hold(self, timeout_s: float) -> contextlib.AbstractContextManager[None]:
         """Nothing: a merge reads one snapshot."""
+        del timeout_s
         return contextlib.nullcontext()
 
     @contextlib.contextmanager
@@ -157,7 +158,7 @@ class PostgresPlace:
         try:
             attached.wait_for(self._attach(timeout_s), timeout_s)
         except duckdb.Error as error:
-            raise StoreError(f"{self.url}: {self._reason(error)}") from error
+            raise StoreError(f"{self.url}: {attached.reason(error)}") from error
 
     def close(self) -> None:
         """Close the connections of this process to the database; other stores on it open new ones."""
@@ -167,7 +168,7 @@ class PostgresPlace:
         try:
             return attached.get(self._server, min(timeout_s, CONNECT_S))
         except duckdb.Error as error:
-            raise StoreError(f"{self.url}: {self._reason(error)}") from error
+            raise StoreError(f"{self.url}: {attached.reason(error)}") from error
 
     @contextlib.contextmanager
     def _cursor(self, here: Attached) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -185,15 +186,12 @@ class PostgresPlace:
             cursor.close()
 
     def _explain(self, error: duckdb.Error, timeout_s: float | None) -> NoReturn:
-        reason = self._reason(error)
+        reason = attached.reason(error)
         if attached.is_gone(error):
             raise ServerGone(f"{self.url}: {reason}") from error
         if "lock timeout" in str(error) and timeout_s is not None:
             reason = f"others have been writing for {timeout_s:g} s without a break; try again"
         raise StoreError(f"{self.url}: {reason}") from error
-
-    def _reason(self, error: BaseException) -> str:
-        return self._server.scrub(attached.reason(error))
 
     @contextlib.contextmanager
     def _alone(self, here: Attached, timeout_s: float) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from feedbackloop.errors import StoreError
 
@@ -28,13 +28,6 @@ class ServerUrl:
     def connection_string(self, **defaults: str) -> str:
         """For libpq, without the password; `defaults` for what the URL does not say."""
         return " ".join(f"{name}={_quoted(value)}" for name, value in {**defaults, **self.options}.items())
-
-    def scrub(self, text: str) -> str:
-        """A text of the server's or the driver's without anything secret."""
-        secret = self.password
-        for form in (secret, quote(secret, safe=""), _quoted(secret)) if secret else ():
-            text = text.replace(form, HIDDEN)
-        return text
 
 
 def parse(url: str) -> ServerUrl:
