@@ -18,7 +18,7 @@ from typing import Literal
 
 from feedbackloop import providers, queries
 from feedbackloop.bundled import bundled
-from feedbackloop.errors import AuthenticationFailed, FeedbackLoopError, ProviderError, StoreError
+from feedbackloop.errors import AuthenticationFailed, FeedbackLoopError, MissingDependency, ProviderError, StoreError
 from feedbackloop.settings import FILE, Settings
 from feedbackloop.store import Store
 
@@ -130,30 +130,54 @@ def _key(name: str, settings: Settings) -> str:
 
 
 def _places(url: str) -> list[Check]:
-    folder = Path(url).absolute().parent
-    return [_store(url), _locks(folder), _space(folder)]
-
-
-def _store(url: str) -> Check:
     try:
         store = Store(url, timeout_s=STORE_TIMEOUT_S)
+    except StoreError as error:
+        return [Check("store", "problem", str(error), "name another one with --store"), _space(Path.cwd())]
+    if store.is_shared:
+        return [_shared(store), _space(store.folder)]
+    return [_store(store), _locks(store.folder), _space(store.folder)]
+
+
+def _store(store: Store) -> Check:
+    try:
         if not store.exists():
-            with _scratch(store.path.parent):
-                return Check("store", "ok", f"{url} is not there yet; the first run makes it")
+            with _scratch(store.folder):
+                return Check("store", "ok", f"{store.url} is not there yet; the first run makes it")
         if not os.access(store.path, os.W_OK):
             return Check(
-                "store", "problem", f"{url} cannot be written", "change its permissions, or name another --store"
+                "store", "problem", f"{store.url} cannot be written", "change its permissions, or name another --store"
             )
-        with store.lease() as connection:
-            row = connection.execute("SELECT max(version) FROM schema_version").fetchone()
-        counts = queries.counts(store)
+        held = _held(store)
     except StoreError as error:
         return Check("store", "problem", str(error))
     except OSError as error:
-        return Check("store", "problem", f"{url}: {error.strerror}", "name another place with --store")
+        return Check("store", "problem", f"{store.url}: {error.strerror}", "name another place with --store")
     size = store.path.stat().st_size / 1e6
+    return Check("store", "ok", f"{store.url} can be written; {size:,.1f} MB, {held}")
+
+
+def _shared(store: Store) -> Check:
+    """A store on a server. What it lets us do, its own answers tell: nothing is written to try."""
+    try:
+        if not store.exists():
+            return Check("store", "ok", f"{store.url} can be reached, and is empty; the first run makes its tables")
+        held = _held(store)
+    except MissingDependency as error:
+        return Check("store", "problem", str(error))
+    except StoreError as error:
+        return Check(
+            "store", "problem", str(error), "see that the server runs and can be reached from here, and who may log in"
+        )
+    return Check("store", "ok", f"{store.url} can be reached; {held}")
+
+
+def _held(store: Store) -> str:
+    with store.lease() as connection:
+        row = connection.execute("SELECT max(version) FROM schema_version").fetchone()
+    counts = queries.counts(store)
     held = f"{counts['runs']:,} runs, {counts['answers']:,} answers, {counts['votes']:,} votes"
-    return Check("store", "ok", f"{url} can be written; schema {row[0] if row else '?'}, {size:,.1f} MB, {held}")
+    return f"schema {row[0] if row else '?'}, {held}"
 
 
 def _locks(folder: Path) -> Check:

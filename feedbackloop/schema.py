@@ -207,6 +207,18 @@ def migrate(connection: duckdb.DuckDBPyConnection, url: str) -> None:
         raise StoreError(
             f"{url}: this DuckDB file holds other tables ({', '.join(sorted(present)[:3])}); choose another file for the store"
         )
+    upgrade(connection, url, version)
+
+
+def upgrade(connection: duckdb.DuckDBPyConnection, url: str, version: int, *, views: bool = True) -> None:
+    """Bring a store from this version to the present one.
+
+    Args:
+        views: keep the views in the store itself.
+
+    Raises:
+        StoreError: the store was written by a newer feedbackloop.
+    """
     if version > len(MIGRATIONS):
         raise StoreError(
             f"{url}: this store was written by a newer feedbackloop; upgrade with pip install -U feedbackloop"
@@ -215,15 +227,33 @@ def migrate(connection: duckdb.DuckDBPyConnection, url: str) -> None:
         connection.begin()
         try:
             if number == 1:
-                connection.execute(
-                    "CREATE TABLE schema_version (version BIGINT, created_at TIMESTAMP DEFAULT current_timestamp)"
-                )
+                connection.execute(_VERSIONS)
             step(connection)
             # Views hold no data: they are simply written anew with each version.
-            for name, query in VIEWS.items():
-                connection.execute(f"CREATE OR REPLACE VIEW {name} AS {query.replace('{input}', _INPUT)}")
+            if views:
+                create_views(connection)
             connection.execute("INSERT INTO schema_version (version) VALUES (?)", [number])
             connection.commit()
         except BaseException:
             connection.rollback()
             raise
+
+
+def create_whole(connection: duckdb.DuckDBPyConnection) -> None:
+    """The tables of a new store as all the migrations together would make them, within a transaction of the caller's."""
+    connection.execute(_VERSIONS)
+    create(connection)
+    connection.execute("INSERT INTO schema_version (version) VALUES (?)", [len(MIGRATIONS)])
+
+
+def create_views(connection: duckdb.DuckDBPyConnection, prefix: str = "") -> None:
+    """Write the views.
+
+    Args:
+        prefix: goes before their names, where they live elsewhere than the tables.
+    """
+    for name, query in VIEWS.items():
+        connection.execute(f"CREATE OR REPLACE VIEW {prefix}{name} AS {query.replace('{input}', _INPUT)}")
+
+
+_VERSIONS = "CREATE TABLE schema_version (version BIGINT, created_at TIMESTAMP DEFAULT current_timestamp)"

@@ -7,6 +7,7 @@ named by environment variable and read at the moment of use; a settings object n
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -73,7 +74,8 @@ class Price(Options):
 class Settings(Options):
     """Everything that is set outside a run spec."""
 
-    store: str = DEFAULT_STORE
+    store: str = Field(default=DEFAULT_STORE, repr=False)
+    """A path, or the URL of a database, which may hold a password when it comes from the environment."""
     default_provider: str = "openai"
     """Whom a bare model name is put to."""
     providers: dict[str, ProviderSettings] = Field(default_factory=dict)
@@ -158,6 +160,11 @@ def _inner_model(annotation: Any) -> Any:
 
 
 def _refuse_secrets(values: Mapping[str, Any], file: Path) -> None:
+    if re.search(r"//[^/@]*:[^@?]*@|password\s*=", str(values.get("store", ""))):
+        raise SettingsError(
+            f"{file}: store holds a password; put the whole URL into the environment variable FEEDBACKLOOP_STORE, "
+            "or the password into PGPASSWORD or ~/.pgpass"
+        )
     tables = values.get("providers")
     for name, table in tables.items() if isinstance(tables, dict) else ():
         if isinstance(table, dict) and "api_key" in table:

@@ -7,10 +7,13 @@ import ipaddress
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from postgres_server import PostgresServer, why_not
+
+from feedbackloop.store import Store
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -21,7 +24,7 @@ LONGEST_SLEEP_S = 0.3
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(("OPENAI_", "FEEDBACKLOOP_")):
+        if name.startswith(("OPENAI_", "FEEDBACKLOOP_", "PG")):
             monkeypatch.delenv(name)
 
 
@@ -71,8 +74,37 @@ def shared() -> Path:
 def demo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that holds the demo; copy it before writing to it."""
     from feedbackloop.demo import make_demo
-    from feedbackloop.store import Store
 
     path = tmp_path_factory.mktemp("demo") / "demo.duckdb"
     asyncio.run(make_demo(Store(path)))
     return path
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A real server on loopback; tests that need it skip where none can be started or DuckDB has no way to it."""
+    if reason := why_not():
+        pytest.skip(reason)
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A database that is empty: all tests have the same, since making one takes longer than emptying it."""
+    postgres_server.execute("DROP SCHEMA IF EXISTS feedbackloop CASCADE", "test")
+    url = postgres_server.url("test")
+    yield url
+    Store(url).close()
+
+
+@pytest.fixture(params=["file", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a store can be, of each kind; nothing is there yet."""
+    return str(tmp_path / "loop.duckdb") if request.param == "file" else request.getfixturevalue("postgres_url")
+
+
+@pytest.fixture
+def store(place: str) -> Store:
+    """A store of each kind, not made yet."""
+    return Store(place)

@@ -18,8 +18,8 @@ NOW = datetime(2026, 3, 30, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-async def made(tmp_path: Path):
-    store = Store(tmp_path / "demo.duckdb")
+async def made(place: str):
+    store = Store(place)
     return store, await make_demo(store, now=NOW)
 
 

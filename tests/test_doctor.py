@@ -72,7 +72,7 @@ def test_a_store_is_opened_and_counted() -> None:
     Path("else.duckdb").write_text("no database")
     assert (found("else.duckdb"))["store"].state == "problem"
     assert (found("nowhere/loop.duckdb"))["store"].state == "problem"
-    assert (found("postgres://x"))["store"].state == "problem"
+    assert (found("ducklake:x"))["store"].state == "problem"
 
 
 def test_a_store_that_somebody_holds_is_a_problem_that_names_them(monkeypatch: pytest.MonkeyPatch) -> None:

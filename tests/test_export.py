@@ -44,8 +44,8 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    store = Store(tmp_path / "loop.duckdb")
+def store(place: str) -> Store:
+    store = Store(place)
     variant = Variant(name="=v", model="simulated:x", params={"temperature": 0.1})
     run = Run(id="1111", task="t", dataset="d", fingerprint="", variants=[variant.id])
     other = Run(id="2222", task="t", dataset="d", fingerprint="", variants=[variant.id])

@@ -21,11 +21,6 @@ from feedbackloop.store import Store
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "loop.duckdb")
-
-
 def write_jsonl(path, *items):
     data = "".join(json.dumps(item) + "\n" for item in items).encode()
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)

@@ -36,10 +36,10 @@ import asyncio, sys
 import feedbackloop as fl
 from test_kill_and_resume import CONCURRENCY, VARIANTS, settings
 
-url, folder = sys.argv[1:]
+url, folder, place = sys.argv[1:]
 asyncio.run(
     fl.run(
-        folder + "/rows.jsonl", VARIANTS, store=folder + "/loop.duckdb", settings=settings(url), graders=[{"contains": "You said"}],
+        folder + "/rows.jsonl", VARIANTS, store=place, settings=settings(url), graders=[{"contains": "You said"}],
         limits=fl.Limits(concurrency=CONCURRENCY),
     )
 )
@@ -73,12 +73,12 @@ def completed(store: fl.Store) -> Counter:
     return Counter(rows.itertuples(index=False, name=None))
 
 
-def kill_and_resume(url: str, folder: Path, at: int) -> None:
+def kill_and_resume(url: str, folder: Path, place: str, at: int) -> None:
     rows = [{"id": number, "input": f"question {number}"} for number in range(ROWS)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     before = asked(url)
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, url, str(folder)], env={"PYTHONPATH": f"{HERE.parent}:{HERE}"}
+        [sys.executable, "-c", CHILD, url, str(folder), place], env={"PYTHONPATH": f"{HERE.parent}:{HERE}"}
     )
     deadline = time.monotonic() + 60
     while asked(url) - before < at:
@@ -87,7 +87,7 @@ def kill_and_resume(url: str, folder: Path, at: int) -> None:
         time.sleep(0.005)
     child.kill()
     child.wait()
-    store = fl.Store(folder / "loop.duckdb")
+    store = fl.Store(place)
     (status,) = queries.runs(store)
     assert status.state == "interrupted"
     sent, kept = asked(url) - before, len(completed(store))
@@ -110,11 +110,15 @@ def kill_and_resume(url: str, folder: Path, at: int) -> None:
 
 
 @pytest.mark.parametrize("at", [2 * ROWS // 3, 3])
-def test_a_killed_run_is_completed_without_asking_anything_twice(server: str, tmp_path: Path, at: int) -> None:
-    kill_and_resume(server, tmp_path, at)
+def test_a_killed_run_is_completed_without_asking_anything_twice(
+    server: str, tmp_path: Path, place: str, at: int
+) -> None:
+    kill_and_resume(server, tmp_path, place, at)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_whenever_it_is_killed(server: str, tmp_path: Path, seed: int) -> None:
-    kill_and_resume(server, tmp_path, random.Random(seed).randint(1, 2 * ROWS - AT_RISK // 2))
+    kill_and_resume(
+        server, tmp_path, str(tmp_path / "loop.duckdb"), random.Random(seed).randint(1, 2 * ROWS - AT_RISK // 2)
+    )

@@ -41,7 +41,7 @@ NASTY = "line\nline\r\n\t\x08\x1b[31m \u2028 =cmd|' /C calc'!A0 <script>alert(1)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def in_file(tmp_path: Path) -> Store:
     return Store(tmp_path / "loop.duckdb")
 
 
@@ -95,9 +95,9 @@ def test_every_record_comes_back_as_it_was(store: Store) -> None:
 
 def test_columns_have_the_designed_types(store: Store) -> None:
     store.append([Task(name="t")])
-    types = store.sql("SELECT table_name, column_name, data_type FROM information_schema.columns").set_index(
-        ["table_name", "column_name"]
-    )["data_type"]
+    types = store.sql(
+        "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = current_schema()"
+    ).set_index(["table_name", "column_name"])["data_type"]
     assert types["requests", "priority"] == "BIGINT"
     assert types["requests", "purpose"] == "VARCHAR"
     assert types["responses", "status"] == "VARCHAR"
@@ -110,7 +110,7 @@ def test_columns_have_the_designed_types(store: Store) -> None:
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata"])
-def test_times_are_utc_whatever_the_machines_zone(tmp_path: Path, zone: str) -> None:
+def test_times_are_utc_whatever_the_machines_zone(store: Store, zone: str) -> None:
     code = """
 import sys
 from datetime import UTC, datetime, timedelta, timezone
@@ -125,7 +125,7 @@ assert frame["created_at"][0] == moment and str(frame["created_at"].dt.tz) == "U
 assert frame["text"][0] == "2026-03-04 18:00:00", frame["text"][0]
 """
     environment = {**os.environ, "TZ": zone}
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "z.duckdb")], check=True, env=environment)
+    subprocess.run([sys.executable, "-c", code, store.address], check=True, env=environment)
 
 
 def test_a_naive_time_is_taken_for_utc(store: Store) -> None:
@@ -191,13 +191,13 @@ def test_sql_runs_only_one_select(store: Store) -> None:
 def test_sql_on_a_store_that_is_not_there_says_so_and_makes_none(store: Store) -> None:
     with pytest.raises(StoreError, match="no such store yet"):
         store.sql("SELECT 1")
-    assert not store.path.exists()
+    assert not store.exists()
 
 
 def test_a_query_that_takes_too_long_is_interrupted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feedbackloop.store.SQL_LIMIT_S", 0.2)
     store.append([Task(name="t")])
-    with pytest.raises(StoreError, match=r"longer than 0.2 s.*work on the copy"):
+    with pytest.raises(StoreError, match=r"longer than 0.2 s.*(work on the copy|work on that)"):
         store.sql("SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range % 7 = b.range % 11")
     assert len(store.sql("SELECT * FROM tasks")) == 1
 
@@ -263,9 +263,9 @@ def _run_many(path: str, count: int, acknowledged: str) -> None:
     Path(acknowledged).write_text("")
 
 
-def test_six_processes_on_one_file_lose_nothing(tmp_path: Path) -> None:
-    path = str(tmp_path / "loop.duckdb")
-    Store(path).append([Task(name="t")])
+def test_six_processes_on_one_store_lose_nothing(store: Store, tmp_path: Path) -> None:
+    path = store.address
+    store.append([Task(name="t")])
     spawn = multiprocessing.get_context("spawn")
     logs = [str(tmp_path / f"log{n}") for n in range(6)]
     processes = [
@@ -286,8 +286,8 @@ def test_six_processes_on_one_file_lose_nothing(tmp_path: Path) -> None:
     assert stored["id"].is_unique
 
 
-def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
-    path, log = str(tmp_path / "loop.duckdb"), str(tmp_path / "log")
+def test_what_was_acknowledged_survives_kill_9(store: Store, tmp_path: Path) -> None:
+    path, log = store.address, str(tmp_path / "log")
     spawn = multiprocessing.get_context("spawn")
     process = spawn.Process(target=_write_many, args=(path, 1, 10_000, log))
     process.start()
@@ -313,9 +313,9 @@ def test_a_forked_child_has_its_own_connection(store: Store) -> None:
     assert set(store.sql("SELECT name FROM tasks")["name"]) == {"parent", "child"}
 
 
-def test_merging_copies_what_is_missing_once(tmp_path: Path) -> None:
-    here, there = Store(tmp_path / "here.duckdb"), Store(tmp_path / "b" / "there's.duckdb")
-    there.path.parent.mkdir()
+def test_merging_copies_what_is_missing_once(store: Store, tmp_path: Path) -> None:
+    here, there = store, Store(tmp_path / "b" / "there's.duckdb")
+    there.folder.mkdir()
     records = one_of_each()
     shared_record, own = records[1], Task(name="own")
     here.append([shared_record, own])
@@ -333,7 +333,7 @@ def test_merging_copies_what_is_missing_once(tmp_path: Path) -> None:
 def test_merging_with_itself_or_with_nothing_is_refused(store: Store, tmp_path: Path) -> None:
     store.append([Task(name="t")])
     with pytest.raises(StoreError, match="the store itself"):
-        store.merge(Store(store.path))
+        store.merge(Store(store.address))
     with pytest.raises(StoreError, match="no such store"):
         store.merge(Store(tmp_path / "nope.duckdb"))
 
@@ -358,14 +358,14 @@ def test_a_store_of_a_newer_version_is_refused(store: Store) -> None:
     store.append([Task(name="t")])
     with store.lease() as connection:
         connection.execute("INSERT INTO schema_version (version) VALUES (999)")
+    store.close()
     with pytest.raises(StoreError, match="newer feedbackloop"):
-        Store(store.path).sql("SELECT 1")
+        Store(store.address).sql("SELECT 1")
 
 
-def test_kinds_of_stores_that_are_not_there_yet_are_named(tmp_path: Path) -> None:
-    for url in ("postgres:dbname=x", "ducklake:meta"):
-        with pytest.raises(StoreError, match="not supported yet"):
-            Store(url)
+def test_kinds_of_stores_that_are_not_there_yet_are_named() -> None:
+    with pytest.raises(StoreError, match="not supported yet"):
+        Store("ducklake:meta")
 
 
 def test_the_version_changes_with_every_write(store: Store) -> None:
@@ -378,9 +378,9 @@ def test_the_version_changes_with_every_write(store: Store) -> None:
     assert len(seen) == 4
 
 
-def test_the_file_opens_with_plain_duckdb_views_included(store: Store) -> None:
-    store.append(one_of_each())
-    connection = duckdb.connect(str(store.path))
+def test_the_file_opens_with_plain_duckdb_views_included(in_file: Store) -> None:
+    in_file.append(one_of_each())
+    connection = duckdb.connect(str(in_file.path))
     assert connection.execute("SELECT variant, output FROM answers").fetchall() == [("terse", NASTY)]
     connection.execute("SELECT * FROM votes")
     version = connection.execute("SELECT tags['storage_version'] FROM duckdb_databases() WHERE NOT internal").fetchone()

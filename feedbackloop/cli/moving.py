@@ -20,8 +20,11 @@ VOTES = "Votes"
 
 
 def import_(  # noqa: PLR0917 - Typer makes options of them
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="CSV, JSON Lines, JSON, YAML or Parquet; or another store (.duckdb).")
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="CSV, JSON Lines, JSON, YAML or Parquet; or another store (.duckdb, postgres:...)."
+        ),
     ],
     store: StoreOption = None,
     task: Annotated[str, typer.Option(help="The feature that these answers or votes are about.")] = "default",
@@ -85,10 +88,11 @@ def import_(  # noqa: PLR0917 - Typer makes options of them
     if votes and of_answers:
         raise typer.BadParameter("--votes takes none of the options for answers; import the answers first")
     opened, _ = open_store(store)
-    if file.suffix in {".duckdb", ".db"}:
+    file = Path(source)
+    if file.suffix in {".duckdb", ".db"} or source.startswith(("postgres:", "postgresql:")):
         if votes or of_answers:
             raise typer.BadParameter("a store is merged as it is; leave the other options out")
-        _merge(file, opened)
+        _merge(source, opened)
     elif votes:
         _votes(file, opened, task, blind=blind)
     else:
@@ -103,15 +107,16 @@ def import_(  # noqa: PLR0917 - Typer makes options of them
         )
 
 
-def _merge(file: Path, store: Store) -> None:
+def _merge(source: str, store: Store) -> None:
     from feedbackloop.cli import drawing
     from feedbackloop.store import Store
 
-    new = {table: rows for table, rows in store.merge(Store(file)).items() if rows}
+    other = Store(source)
+    new = {table: rows for table, rows in store.merge(other).items() if rows}
     if not new:
-        drawing.say(f"Nothing new: {store.url} has all that is in {file}.")
+        drawing.say(f"Nothing new: {store.url} has all that is in {other.url}.")
         return
-    drawing.say(f"Merged {file} into {store.url}:")
+    drawing.say(f"Merged {other.url} into {store.url}:")
     drawing.pairs((table, f"{rows:,} new") for table, rows in new.items())
 
 

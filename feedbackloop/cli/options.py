@@ -16,7 +16,7 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         metavar="PATH",
-        help="Where everything is kept.",
+        help="Where everything is kept: a file, or postgres:...",
         show_default="FEEDBACKLOOP_STORE, else loop.duckdb",
     ),
 ]
@@ -32,7 +32,9 @@ def open_store(url: str | None) -> tuple[Store, Settings]:
 
 
 def same_store(url: str | None) -> str:
-    """What to add to a suggested command so that it works on the same store."""
+    """What to add to a suggested command so that it works on the same store; a password in it is hidden."""
     import shlex
 
-    return f" --store {shlex.quote(url)}" if url else ""
+    from feedbackloop.store import Store
+
+    return f" --store {shlex.quote(Store(url).url)}" if url else ""

@@ -111,7 +111,7 @@ def _tell(made: DemoResult, store: Store) -> None:
     if summary is not None:
         drawing.blank()
         drawing.legend(summary)
-    same = same_store(store.url)
+    same = same_store(store.address) if store.is_shared else same_store(store.url)
     drawing.blank()
     drawing.steps(
         (f"feedbackloop status {made.runs[2][:8]}{same}", "the last run in full"),
