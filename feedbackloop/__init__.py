@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from feedbackloop.datasets import Dataset, open_dataset
     from feedbackloop.errors import FeedbackLoopError
     from feedbackloop.importers import import_answers, import_votes
-    from feedbackloop.improve.gate import Rule, assess, decide
     from feedbackloop.improve import ExportResult, export_preferences
+    from feedbackloop.improve.gate import Rule, assess, decide
     from feedbackloop.models import (
         AIRequest,
         AIResponse,

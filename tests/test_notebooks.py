@@ -20,7 +20,9 @@ def test_it_runs_from_top_to_bottom(path, tmp_path, monkeypatch) -> None:
     shutil.copy(path, tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = nbformat.read(tmp_path / path.name, as_version=4)
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
     said = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not [output for output in said if output.output_type == "stream" and output.name == "stderr"]
     figures = [output for output in said if "application/vnd.plotly.v1+json" in output.get("data", {})]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -13,15 +15,12 @@ import pytest
 from votes_store import START, Votes, make
 
 import feedbackloop as fl
-from feedbackloop import results as of
 from feedbackloop.errors import StoreError, UnknownName
 from feedbackloop.models import AIRequest, AIResponse, Case, ProcessingStatus
 from feedbackloop.queries.verdicts import Selection
-from feedbackloop.results import sentence, wording
+from feedbackloop.results import results, sentence, verdict, wording
 from feedbackloop.results.verdict import Raters
 from feedbackloop.stats.interval import Interval
-
-results = of.results
 
 
 @pytest.fixture
@@ -82,7 +81,7 @@ def test_a_difference_too_small_to_find_is_said_so(tmp_path) -> None:
     row = results(made.store).rows[0]
     assert row.more is not None
     never = replace(row.more, worth_it=False)
-    found = of.verdict(made.store, Selection("support"))
+    found = verdict(made.store, Selection("support"))
     changed = replace(found, rows=(replace(row, more=never),))
     assert "it takes more than 2,000 votes to tell" in changed.sentence
 
@@ -556,3 +555,11 @@ def test_results_do_not_change_the_demo(demo_file, tmp_path) -> None:
     before = store.version
     results(store)
     assert store.version == before
+
+
+def test_results_can_be_called_whatever_was_imported_before() -> None:
+    # `feedbackloop.results` is a folder too: whoever imports it first must not take the function's place.
+    for before in ("fl.plots", "fl.results", "from feedbackloop.results import trends"):
+        code = f"import feedbackloop as fl\n{before}\nfl.plots.forest(fl.results(fl.Store('none.duckdb')))"
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert "none.duckdb: there is no such store yet" in ran.stderr, ran.stderr

@@ -168,6 +168,14 @@ def test_a_running_run_shows_its_progress_and_no_resume(store) -> None:
     assert "Stopping" in told(ok(page))
 
 
+def test_a_resume_that_fails_says_why(store, monkeypatch) -> None:
+    run = fill(store, "terse", "steps", state="stopped", source=str(Path("gone.jsonl").absolute()))
+    monkeypatch.setattr("feedbackloop.pipeline.launch.cannot_resume", lambda _: None)
+    page = runs(run=run.id)
+    page.button(key="resume").click().run()
+    until(page, lambda seen: "there is no such file" in told(seen))
+
+
 # A new run
 
 
@@ -287,6 +295,7 @@ def test_a_run_is_the_start_of_the_next(store) -> None:
     assert page.selectbox(key="new-file").value == str(Path("rows.jsonl").absolute())
     assert [page.text_input(key=f"new-{slot}-name").value for slot in (0, 1)] == ["terse", "steps"]
     assert [page.selectbox(key=f"new-{slot}-model").value for slot in (0, 1)] == ["simulated:terse", "simulated:steps"]
+    assert page.selectbox(key="new-task-rows.jsonl").value == "support"
 
 
 def test_a_start_that_fails_says_the_processes_sentence(store, monkeypatch) -> None:

@@ -77,14 +77,13 @@ def test_what_can_be_chosen_is_uploads_what_ran_and_what_lies_here(store, tmp_pa
         (here / name).write_text("{}")
     used = tmp_path / "elsewhere.parquet"
     used.write_bytes(b"")
-    store.append(
-        [
-            fl.Run(task="t", dataset="d", fingerprint="", variants=[], settings={"source": str(source)})
-            for source in (used, tmp_path / "gone.csv")
-        ]
-    )
     kept = files.save("rows.csv", b"a\n1\n", store)
-    assert set(files.at_hand(store, here)) == {kept, used, here / "rows.jsonl", here / "data" / "cases.csv"}
+    assert set(files.at_hand(store, here, [used, tmp_path / "gone.csv"])) == {
+        kept,
+        used,
+        here / "rows.jsonl",
+        here / "data" / "cases.csv",
+    }
 
 
 # Columns

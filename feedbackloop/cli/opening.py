@@ -60,7 +60,7 @@ def open_app(store: Store, *, port: int | None = None, no_browser: bool = False)
         options.append("--server.headless=true")
     ended = subprocess.run(  # noqa: S603 - our own interpreter and script
         [sys.executable, "-m", "streamlit", "run", str(bundled("app.py")), *options],
-        env={**os.environ, "FEEDBACKLOOP_STORE": str(store.path)},
+        env={**os.environ, "FEEDBACKLOOP_STORE": store.address},
         check=False,
     )
     raise typer.Exit(1 if ended.returncode else 0)

@@ -31,7 +31,7 @@ AHEAD = 12
 """So many things ahead are looked at and their texts fetched: rarely more than one reading for as many votes."""
 
 _KEPT_TEXTS = 400
-_KEPT_QUEUES = 16
+_KEPT_QUEUES = 8
 
 _DECK_LASTS_S = 60.0
 """After this, answers that came meanwhile are looked for when somebody sits down."""

@@ -28,7 +28,6 @@ class Deck:
         """Pairs of equal texts among those read so far."""
         self._store = store
         self._cases = reading.case_order(store, queue)
-        self._place = {case_id: place for place, case_id in enumerate(self._cases)}
         self._by_key: dict[tuple[str, ...], Slot] = {}
         self._read = 0
         self._reading = threading.Lock()
@@ -55,10 +54,10 @@ class Deck:
 
     def find(self, key: tuple[str, ...]) -> Slot | None:
         """The slot of this case and these variants."""
-        if key[0] not in self._place:
-            return None
-        while self._read <= self._place[key[0]]:
-            self.read_on()
+        if key not in self._by_key and key[0] in self._cases:
+            place = self._cases.index(key[0])
+            while self._read <= place:
+                self.read_on()
         return self._by_key.get(key)
 
     def read_on(self) -> bool:

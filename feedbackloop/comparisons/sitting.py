@@ -45,6 +45,7 @@ class Last:
     """The answers that it was said of."""
     faulty: tuple[str, ...]
     """Those of them that an issue can be said of: the ones that did not win."""
+    blind: bool
     labels: frozenset[str] = frozenset()
     comment: str | None = None
 
@@ -120,7 +121,9 @@ class Sitting:
         faulty = {"a": (vote.response_b,), "b": (vote.response_a,), "both_bad": (vote.response_a, vote.response_b)}
         labels = frozenset(rating.label for rating in self._ratings if rating.metric == ISSUE and rating.label)
         answers = (vote.response_a, vote.response_b)
-        return Last(vote.id, _as_shown(vote), answers, faulty.get(str(vote.winner), ()), labels, vote.comment)
+        return Last(
+            vote.id, _as_shown(vote), answers, faulty.get(str(vote.winner), ()), vote.blind, labels, vote.comment
+        )
 
     @property
     def scores(self) -> dict[str, int]:
@@ -214,9 +217,8 @@ class Sitting:
         last = self.last
         if last is None or last.id != id_ or label in last.labels:
             return
-        blind = self._votes[-1].blind if self._votes else True
         for response_id in last.faulty:
-            made = label_issue(self.store, response_id, label, self.rater, self.queue.id, blind=blind)
+            made = label_issue(self.store, response_id, label, self.rater, self.queue.id, blind=last.blind)
             self._ratings.append(made)
 
     def write(self, what: Writing) -> None:
@@ -258,7 +260,7 @@ class Sitting:
         said: Literal["up", "down", "rated"] = "rated"
         if wanted == [THUMBS]:
             said = "up" if rated[-1].value else "down"
-        return Last(rated[-1].id, said, (id_,), () if said == "up" else (id_,), labels)
+        return Last(rated[-1].id, said, (id_,), () if said == "up" else (id_,), rated[-1].blind, labels)
 
     def _meant(self, id_: str, key: str) -> Item | None:
         """What is on the screen, if the press was meant for it."""

@@ -107,7 +107,7 @@ def read(question: Callable[..., Value], *arguments: Any, **named: Any) -> Value
     """`question(store, ...)`, remembered until the store changes. The answer is a copy: it may be changed."""
     opened = store()
     name = f"{question.__module__}.{question.__qualname__}"
-    return _remembered(opened.url, opened.version, name, arguments, named, _question=question)  # type: ignore[no-any-return]
+    return _remembered(opened.address, opened.version, name, arguments, named, _question=question)  # type: ignore[no-any-return]
 
 
 def rater() -> str | None:
@@ -221,7 +221,8 @@ def sidebar() -> None:
             if st.button("Leave the demo", width="stretch"):
                 leave_demo()
         else:
-            st.caption(f"Store: {os.path.relpath(store().path)}")
+            opened = store()
+            st.caption(f"Store: {opened.url if opened.is_shared else os.path.relpath(opened.path)}")
 
 
 def enter_demo() -> None:
@@ -249,8 +250,8 @@ def _open(url: str) -> Store:
 
 @st.cache_data(max_entries=256, show_spinner=False)
 def _remembered(
-    url: str,
-    version: tuple[int, int],
+    address: str,
+    version: tuple[int | str, ...],
     name: str,
     arguments: tuple[Any, ...],
     named: dict[str, Any],
@@ -258,4 +259,4 @@ def _remembered(
     _question: Callable[..., Any],
 ) -> Any:
     del version, name
-    return _question(_open(url), *arguments, **named)
+    return _question(_open(address), *arguments, **named)

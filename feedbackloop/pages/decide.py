@@ -82,9 +82,10 @@ def verdict(found: gate.Assessment, candidate: Variant) -> None:
     release = decision.verdict == "promote"
     with st.container(horizontal=True):
         if not release and decision.reason == "too_few":
-            minutes = max(1, round(decision.more_needed * pace / 60))
+            more = decision.more_needed or 0
+            minutes = max(1, round(more * pace / 60))
             if st.button(
-                f"Rate {decision.more_needed:,} more, about {minutes} min",
+                f"Rate {more:,} more, about {minutes} min",
                 type="primary",
                 icon=":material/how_to_vote:",
             ):

@@ -110,7 +110,8 @@ def _wait_for(run_id: str) -> None:
     launched = st.session_state.get("launched")
     begun = launched is not None and overview.run_of_process(context.store(), launched.pid, launched.began)
     if launched is None or launched.ended or begun == run_id:
-        st.query_params.pop("started", None)
+        if launched is None or not launched.error:
+            st.query_params.pop("started", None)
         st.rerun()
     st.caption("Going on: the dataset is read and checked first.")
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Launched:
         log: what it prints.
     """
 
-    def __init__(self, command: list[str], log: Path, *, passing: tuple[Path, ...] = ()) -> None:
+    def __init__(self, store: Store, words: Sequence[str], log: Path, *, passing: tuple[Path, ...] = ()) -> None:
         self.log = log
         self.began = utcnow()
         self._passing = passing
@@ -43,11 +44,11 @@ class Launched:
             with log.open("wb") as stream:
                 # A session of its own: neither Ctrl-C nor the end of the terminal reaches it.
                 self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                    command,
+                    _command(store, *words),
                     stdin=subprocess.DEVNULL,
                     stdout=stream,
                     stderr=subprocess.STDOUT,
-                    env=_environment(),
+                    env=_environment(store),
                     start_new_session=True,
                 )
         except OSError as error:
@@ -89,7 +90,7 @@ def start(spec: Path, store: Store) -> Launched:
     Raises:
         StoreError: no process can be started, or its log not be written.
     """
-    return Launched(_command(store, "run", str(spec)), spec.with_suffix(".log"))
+    return Launched(store, ["run", str(spec)], spec.with_suffix(".log"))
 
 
 def attempt(spec: RunSpec, store: Store, rows: int = 3) -> Launched:
@@ -98,10 +99,10 @@ def attempt(spec: RunSpec, store: Store, rows: int = 3) -> Launched:
     Raises:
         StoreError: no process can be started, or its files not be written.
     """
-    file = store.path.parent / f".try-{new_id()[:8]}.yaml"
+    file = store.folder / f".try-{new_id()[:8]}.yaml"
     _write(file, spec_text(spec, file.parent))
     log = file.with_suffix(".log")
-    return Launched(_command(store, "run", str(file), "--limit", str(rows)), log, passing=(file, log))
+    return Launched(store, ["run", str(file), "--limit", str(rows)], log, passing=(file, log))
 
 
 def resume(store: Store, run_id: str) -> Launched:
@@ -110,7 +111,7 @@ def resume(store: Store, run_id: str) -> Launched:
     Raises:
         StoreError: no process can be started, or its log not be written.
     """
-    return Launched(_command(store, "resume", run_id), store.path.parent / f"resume-{run_id[:8]}.log")
+    return Launched(store, ["resume", run_id], store.folder / f"resume-{run_id[:8]}.log")
 
 
 def stop(store: Store, run_id: str) -> None:
@@ -191,12 +192,14 @@ def _write(file: Path, text: str) -> None:
 
 
 def _command(store: Store, *words: str) -> list[str]:
-    return [sys.executable, "-m", "feedbackloop", *words, "--store", str(store.path)]
+    # A shared store's address holds a password, which every user of the machine could read from a command line.
+    where = [] if store.is_shared else ["--store", store.address]
+    return [sys.executable, "-m", "feedbackloop", *words, *where]
 
 
-def _environment() -> dict[str, str]:
-    """Ours, with this very package to be found in it: `streamlit run` of a checkout puts that on its own path alone."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+def _environment(store: Store) -> dict[str, str]:
+    """Ours, with the store and this very package to be found in it: `streamlit run` of a checkout puts that on its own path alone."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "FEEDBACKLOOP_STORE": store.address}
     found = importlib.util.find_spec("feedbackloop")
     root = Path(found.origin).parents[1] if found and found.origin else None
     # Where it is installed it is found anyway, and site-packages must not go before Python's own modules.

@@ -1,5 +1,9 @@
 """What votes, checks and figures say about a task's variants, in numbers and in words."""
 
+import sys
+from types import ModuleType
+from typing import Any
+
 from feedbackloop.results.breakdown import Issue, SegmentRow, issues, segments
 from feedbackloop.results.figures import Figures, figures
 from feedbackloop.results.players import Player, Players, players
@@ -37,3 +41,14 @@ __all__ = [
     "trends",
     "verdict",
 ]
+
+
+class _Callable(ModuleType):
+    """`feedbackloop.results` is the public function and this folder: Python puts the folder in the function's place once it is imported."""
+
+    def __call__(self, *arguments: Any, **named: Any) -> Results:
+        """The function `results`."""
+        return results(*arguments, **named)
+
+
+sys.modules[__name__].__class__ = _Callable

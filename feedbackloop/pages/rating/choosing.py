@@ -53,12 +53,14 @@ def name_yourself(key: str) -> None:
 def invite(queue: Queue, key: str) -> None:
     """A link by which somebody else rates the same queue and sees nothing but that."""
     name = st.text_input("Whom do you invite?", max_chars=60, key=f"{key}-name", placeholder="Ben")
-    # The link says who rates: two people by one name would count as one.
-    parameters = {"queue": queue.id, "rater": " ".join(name.split()) or "Ben", "only": "rate"}
-    if context.is_demo():
-        parameters["demo"] = "1"
-    place = urlsplit(str(st.context.url or ""))
-    st.code(urlunsplit((place.scheme, place.netloc, "/", urlencode(parameters), "")), language=None, wrap_lines=True)
+    if name.strip():
+        # The link says who rates: two people by one name would count as one.
+        parameters = {"queue": queue.id, "rater": " ".join(name.split()), "only": "rate"}
+        if context.is_demo():
+            parameters["demo"] = "1"
+        place = urlsplit(str(st.context.url or ""))
+        link = urlunsplit((place.scheme, place.netloc, "/", urlencode(parameters), ""))
+        st.code(link, language=None, wrap_lines=True)
     if queue.overlap == 1:
         st.caption("Each pair goes to one of you: you share the work.")
     else:

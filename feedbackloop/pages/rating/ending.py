@@ -9,7 +9,7 @@ import streamlit as st
 from feedbackloop import comparisons
 from feedbackloop.comparisons import Difference, Revealed, Said, SessionSummary, Sitting, Standing
 from feedbackloop.pages import answer, context, within
-from feedbackloop.pages.rating import bar
+from feedbackloop.pages.rating import bar, choosing
 from feedbackloop.results.wording import count, duration, number, rate, short
 from feedbackloop.stats.interval import Interval
 from feedbackloop.store import Store
@@ -87,6 +87,8 @@ def _next_step(sitting: Sitting, *, done: bool) -> None:
         if not context.is_raters_link():
             context.link("results", "See the results", icon=":material/leaderboard:", task=sitting.queue.task)
             within.link("rate", "Choose another queue", key="rating-choose", icon=":material/list:")
+            with st.popover("Invite somebody", icon=":material/person_add:", type="tertiary"):
+                choosing.invite(sitting.queue, "rating-invite")
         elif done:
             st.caption("Thank you. You may close this window.")
         if sitting.last is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from feedbackloop.comparisons import Pair, Single, Sitting
+from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.models import Queue
 from feedbackloop.pages import answer
 from feedbackloop.pages.rating import bar, ending, look
@@ -27,21 +28,30 @@ def judge(sitting: Sitting, names: dict[str, str]) -> None:
     Args:
         names: of the variants, by id; shown only where the queue is not blind.
     """
-    if sitting.item is None or sitting.finished:
-        ending.draw(sitting)
-        return
+    try:
+        if sitting.item is None or sitting.finished:
+            ending.draw(sitting)
+        else:
+            _draw(sitting, names)
+    except FeedbackLoopError as error:
+        st.error(str(error), icon=":material/error:")
+
+
+def _draw(sitting: Sitting, names: dict[str, str]) -> None:
     look.fill_window()
+    item = sitting.item
     with st.container(key="rating-screen", gap="xsmall"):
         _top(sitting)
         if sitting.problem:
             st.error(sitting.problem, icon=":material/error:")
         markdown = bool(st.session_state.get("rating-markdown", False))
-        with st.container(key="rating-case", gap="xsmall"):
-            answer.inputs(sitting.item.case, f"case-{sitting.item.id}", markdown=markdown)
-        if isinstance(sitting.item, Pair):
-            _pair(sitting.item, names, markdown=markdown)
-        else:
-            _single(sitting.item, names, markdown=markdown)
+        if item is not None:
+            with st.container(key="rating-case", gap="xsmall"):
+                answer.inputs(item.case, f"case-{item.id}", markdown=markdown)
+        if isinstance(item, Pair):
+            _pair(item, names, markdown=markdown)
+        elif item is not None:
+            _single(item, names, markdown=markdown)
         # Behind the answers, so that the Tab key comes to those first.
         with st.container(
             horizontal=True, vertical_alignment="center", gap="medium", width="content", key="rating-tools"

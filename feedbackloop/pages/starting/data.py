@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from feedbackloop import queries
 from feedbackloop.datasets import Checked
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.importers import guess_id_column
@@ -19,6 +20,7 @@ from feedbackloop.pages import answer, context, within
 from feedbackloop.pages.starting import files
 from feedbackloop.pages.starting.files import Peek
 from feedbackloop.pages.wording import shortened
+from feedbackloop.queries import RunStatus
 from feedbackloop.results.wording import count
 
 FILE = "new-file"
@@ -87,7 +89,7 @@ def drop(key: str) -> None:
 
 def pick(key: str) -> None:
     """A list of the files that are here already."""
-    known = [str(file) for file in files.at_hand(context.store(), Path.cwd())]
+    known = [str(file) for file in files.at_hand(context.store(), Path.cwd(), sources())]
     if (coming := st.session_state.pop(f"{key}-next", None)) is not None:
         st.session_state[key] = coming
     chosen = st.session_state.get(key)
@@ -103,6 +105,12 @@ def pick(key: str) -> None:
         disabled=not known,
         persist_state="session",
     )
+
+
+def sources() -> dict[Path, RunStatus]:
+    """What earlier runs were about, each with the newest such run."""
+    found: list[RunStatus] = context.read(queries.runs)
+    return {Path(str(source)): status for status in reversed(found) if (source := status.run.settings.get("source"))}
 
 
 def _shown(path: str) -> str:

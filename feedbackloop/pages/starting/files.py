@@ -11,13 +11,13 @@ import itertools
 import re
 import shutil
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from feedbackloop import queries
 from feedbackloop.bundled import bundled
 from feedbackloop.datasets import Checked, open_dataset, rows
 from feedbackloop.errors import DatasetError
@@ -58,7 +58,7 @@ def save(name: str, data: bytes, store: Store) -> Path:
     if ending in {"yaml", "yml"}:
         _refuse_growing(data, safe_name(name))
     digest = hashlib.sha256(data).hexdigest()[:10]
-    file = store.path.parent / FOLDER / f"{digest}-{safe_name(stem)}.{ending}"
+    file = store.folder / FOLDER / f"{digest}-{safe_name(stem)}.{ending}"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_name(f".{file.name}.part")
@@ -75,14 +75,19 @@ def safe_name(name: str) -> str:
 
 def uploaded(name: str, store: Store) -> Path | None:
     """The uploaded file of this name, if there is one."""
-    folder = store.path.parent / FOLDER
+    folder = store.folder / FOLDER
     return next((file for file in folder.glob("*") if file.name == name and _is_data(file)), None)
 
 
-def at_hand(store: Store, folder: Path) -> list[Path]:
-    """Files that can be chosen: uploaded ones and what earlier runs used, newest first; then data files in `folder` and one below."""
-    uploads = [file for file in (store.path.parent / FOLDER).glob("*") if _is_data(file)]
-    sources = [Path(str(source)) for status in queries.runs(store) if (source := status.run.settings.get("source"))]
+def at_hand(store: Store, folder: Path, sources: Iterable[Path]) -> list[Path]:
+    """Files that can be chosen: uploaded ones and what earlier runs used, newest first; then data files in `folder` and one below.
+
+    Args:
+        store: which uploads lie beside.
+        folder: where people keep their data.
+        sources: what earlier runs were about; files that are gone are passed over.
+    """
+    uploads = [file for file in (store.folder / FOLDER).glob("*") if _is_data(file)]
     used = [file for file in dict.fromkeys(sources) if file.is_file()]
     recent = sorted(
         {*(file.absolute() for file in uploads), *used}, key=lambda file: file.stat().st_mtime, reverse=True
@@ -98,7 +103,7 @@ def at_hand(store: Store, folder: Path) -> list[Path]:
 
 def example(store: Store) -> Path:
     """The starter's five questions, copied to where uploads lie."""
-    target = store.path.parent / FOLDER / "starter-example.jsonl"
+    target = store.folder / FOLDER / "starter-example.jsonl"
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(bundled("data") / "starter" / "cases.jsonl", target)
     return target

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
 from feedbackloop import queries
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.pages import answer, context
-from feedbackloop.pages.starting import trial
+from feedbackloop.pages.starting import data, trial
 from feedbackloop.pages.starting.data import FILE, Chosen
-from feedbackloop.pages.starting.files import safe_name
+from feedbackloop.pages.starting.files import FOLDER, safe_name
 from feedbackloop.pages.starting.variants import SLOTS, Drawn
 from feedbackloop.pages.wording import duration
 from feedbackloop.pipeline import estimate, launch
@@ -53,15 +55,13 @@ def _spec(chosen: Chosen, drawn: Drawn, settings: Settings) -> RunSpec | None:
     """What all three steps say together; none where that makes no sense, which is said."""
     store = context.store()
     tasks = context.read(queries.tasks) if store.exists() else []
-    proposed = st.query_params.get("task") or (
-        tasks[0] if tasks else safe_name(chosen.file.stem.partition("-")[2] or chosen.file.stem)
-    )
+    proposed = st.query_params.get("task") or _task(chosen.file)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         task = st.selectbox(
             "Task",
             list(dict.fromkeys([proposed, *tasks])),
             accept_new_options=True,
-            key="new-task",
+            key=f"new-task-{chosen.file.name}",
             width=240,
             help="The feature that is judged; answers and votes of one task belong together",
         )
@@ -95,6 +95,13 @@ def _spec(chosen: Chosen, drawn: Drawn, settings: Settings) -> RunSpec | None:
     except FeedbackLoopError as error:
         st.error(answer.escaped(str(error)), icon=":material/error:")
         return None
+
+
+def _task(file: Path) -> str:
+    """What this file was run for before, else its own name: rows of another kind are hardly another's task."""
+    if (status := data.sources().get(file)) is not None:
+        return status.run.task
+    return safe_name(file.stem.partition("-")[2] if file.parent.name == FOLDER else file.stem)
 
 
 def _told(spec: RunSpec, chosen: Chosen, settings: Settings) -> None:
@@ -141,7 +148,7 @@ def _start(spec: RunSpec, *, ready: bool) -> None:
     if not ready:
         st.caption("It can start when what is said in red above is mended.")
     if pressed:
-        folder = context.store().path.parent
+        folder = context.store().folder
         file = launch.save_spec(spec, folder, safe_name(spec.task.name))
         launched = st.session_state[LAUNCHED] = launch.start(file, context.store())
         st.query_params["started"] = "1"

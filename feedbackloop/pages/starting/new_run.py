@@ -25,7 +25,7 @@ def draw() -> None:
     if chosen is None:
         return
     # Paths in the spec start from the store's folder, where it will lie.
-    settings = context.settings().model_copy(update={"base": context.store().path.parent})
+    settings = context.settings().model_copy(update={"base": context.store().folder})
     drawn = variants.choose(chosen, settings, like)
     finish.choose(chosen, drawn, settings)
 

@@ -159,7 +159,7 @@ def arranged(file: Path, roles: Mapping[str, Role], store: Store) -> Path:
     digest = hashlib.sha256(file.read_bytes())
     digest.update(json.dumps([renamed, sorted(left_out)], sort_keys=True).encode())
     stem = file.stem.partition("-")[2] if file.parent.name == FOLDER else file.stem
-    target = store.path.parent / FOLDER / f"{digest.hexdigest()[:10]}-{stem or 'answers'}.jsonl"
+    target = store.folder / FOLDER / f"{digest.hexdigest()[:10]}-{stem or 'answers'}.jsonl"
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
