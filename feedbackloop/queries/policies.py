@@ -1,0 +1,81 @@
+"""Which variants are live: the policies of a store, and what a router needs to know to obey them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from feedbackloop.models import Policy, Variant
+from feedbackloop.rows import from_rows
+from feedbackloop.store import Store
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from feedbackloop.rows import AnyRecord
+
+_NEWEST = "QUALIFY row_number() OVER (PARTITION BY task ORDER BY created_at DESC, id DESC) = 1"
+
+
+@dataclass(frozen=True)
+class Released:
+    """The live policies, and all variants that one may ask for by name."""
+
+    mark: tuple[int, int]
+    """How many policies and variants there were: rows are never changed, so equal counts mean that nothing is new."""
+    policies: dict[str, Policy]
+    """By task, the newest."""
+    variants: list[Variant]
+    """Newest first."""
+
+
+def policies(store: Store, task: str | None = None) -> list[Policy]:
+    """All policies of a task, newest first; without a task the live one of each."""
+    if not store.exists():
+        return []
+    if task is None:
+        return store.load(Policy, f"SELECT * FROM policies {_NEWEST} ORDER BY task")
+    return store.load(Policy, "SELECT * FROM policies WHERE task = ? ORDER BY created_at DESC, id DESC", [task])
+
+
+def live(store: Store, task: str) -> Policy | None:
+    """The policy that a task's requests obey now."""
+    found = policies(store, task)
+    return found[0] if found else None
+
+
+def released(store: Store, known: tuple[int, int] | None = None) -> Released | None:
+    """What is live, read under one lease; None if nothing was added since the `mark` that is known."""
+
+    def look(connection: DuckDBPyConnection) -> Released | None:
+        connection.execute("SELECT (SELECT count(*) FROM policies), (SELECT count(*) FROM variants)")
+        count = connection.fetchall()[0]
+        mark = (int(count[0]), int(count[1]))
+        if mark == known:
+            return None
+        found = _load(connection, Policy, f"SELECT * FROM policies {_NEWEST}")
+        variants = _load(connection, Variant, "SELECT * FROM current_variants ORDER BY created_at DESC")
+        return Released(mark, {policy.task: policy for policy in found}, variants)
+
+    if not store.exists():
+        return Released((0, 0), {}, []) if known != (0, 0) else None
+    return store.query(look)
+
+
+def named(variants: Iterable[Variant], text: str) -> Variant | None:
+    """The first variant that `text` names: by its id, its name, or `name@` with the beginning of its id."""
+    known = list(variants)
+    for variant in known:
+        if text in (variant.id, variant.name):
+            return variant
+    name, found, version = text.rpartition("@")
+    if not (found and version):
+        return None
+    return next((variant for variant in known if variant.name == name and variant.id.startswith(version)), None)
+
+
+def _load(connection: DuckDBPyConnection, record: type[AnyRecord], query: str) -> list[AnyRecord]:
+    connection.execute(query)
+    names = [column[0] for column in connection.description or ()]
+    return from_rows(record, names, connection.fetchall())

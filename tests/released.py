@@ -1,0 +1,25 @@
+"""A store with a task and two variants that ran for it, as a run would have left it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from feedbackloop.models import Run, Task, Variant
+from feedbackloop.store import Store
+
+TERSE = Variant(name="terse", model="up:small", prompt="In one sentence: {{ input }}")
+STEPS = Variant(
+    name="steps",
+    model="up:large",
+    prompt=[{"role": "system", "content": "Think step by step."}, {"role": "user", "content": "{{ input }}"}],
+    params={"temperature": 0.2},
+    fallbacks=["up:spare"],
+)
+
+
+def make_store(path: Path, *more: Variant, task: str = "support") -> Store:
+    store = Store(path)
+    variants = [TERSE, STEPS, *more]
+    run = Run(task=task, dataset="d", fingerprint="f", variants=[variant.id for variant in variants])
+    store.append([Task(name=task), *variants, run])
+    return store
