@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 
 from feedbackloop import schema
-from feedbackloop.errors import StoreError
+from feedbackloop.errors import RowsRefused, StoreError
 from feedbackloop.lease import Lease
 from feedbackloop.models import TABLES, AIResponse, ProcessingStatus, Record
 from feedbackloop.rows import AnyRecord, from_rows, to_arrow
@@ -302,7 +302,7 @@ class Store:
                             f"{table} {getattr(record, 'id', getattr(record, 'name', ''))}: {_first_line(error)}"
                         )
         if refused:
-            raise StoreError(
+            raise RowsRefused(
                 f"{self.url}: {len(refused)} of the rows could not be stored: {'; '.join(refused[:3])}"
             ) from cause
         return written
