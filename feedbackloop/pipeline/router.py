@@ -43,7 +43,8 @@ class Routed:
     request: AIRequest
     models: tuple[str, ...]
     """Whom to ask in turn: the variant's model, its fallbacks, and those of the policy."""
-    variant: Variant
+    variant: Variant | None
+    """None where a model was asked for by its own name."""
 
 
 class Router:
