@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from feedbackloop.cli import checking, moving, running, starting
+from feedbackloop.cli import checking, moving, releasing, running, starting
 from feedbackloop.cli.wording import printable
 from feedbackloop.errors import FeedbackLoopError
 
@@ -32,7 +32,14 @@ for name, command in (
     ("export", moving.export),
 ):
     app.command(name)(command)
-app.command("doctor", rich_help_panel="More")(checking.doctor)
+for name, further in (
+    ("promote", releasing.promote),
+    ("rollback", releasing.rollback),
+    ("policy", releasing.policy),
+    ("serve", releasing.serve),
+    ("doctor", checking.doctor),
+):
+    app.command(name, rich_help_panel="More")(further)
 
 
 def _version(wanted: bool) -> None:
