@@ -54,6 +54,7 @@ def create_app(store: Store, settings: Settings, *, key: str | None = None) -> F
             await service.aclose()
 
     app = FastAPI(title="feedbackloop", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.service = service
     surface = Surface(service, key)
     for path, handler, method in (
         ("/v1/chat/completions", surface.chat, "POST"),
