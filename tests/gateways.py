@@ -13,7 +13,8 @@ from openai_server import OpenAIServer
 from released import make_store
 
 from feedbackloop.gateway import create_app
-from feedbackloop.models import Variant
+from feedbackloop.improve.policy import promote
+from feedbackloop.models import Policy, Variant
 from feedbackloop.settings import Limits, Price, ProviderSettings, Settings
 from feedbackloop.store import Store
 
@@ -69,6 +70,15 @@ class Gateway:
         self.server.should_exit = True
         self.thread.join(20)
         assert not self.thread.is_alive()
+
+    def promote(self, variant: str, **options: Any) -> Policy:
+        """Promote for the task `support`, and have the service look at once instead of in a second."""
+        policy = promote(self.store, "support", variant, **options)
+        self.look()
+        return policy
+
+    def look(self) -> None:
+        self.app.state.service.router._read_at = -1e9
 
     def client(self, **options: Any) -> OpenAI:
         return OpenAI(base_url=f"{self.url}/v1", api_key=self.key or "none", max_retries=0, **options)

@@ -8,7 +8,6 @@ from gateways import STEPS, Gateway
 
 from feedbackloop.errors import StoreError
 from feedbackloop.gateway import feedback as feedbacks
-from feedbackloop.improve.policy import promote
 from feedbackloop.models import AIRequest, AIResponse
 
 HI = [{"role": "user", "content": "hi"}]
@@ -17,7 +16,7 @@ HI = [{"role": "user", "content": "hi"}]
 @pytest.fixture
 def gateway(tmp_path):
     with Gateway(tmp_path) as made:
-        promote(made.store, "support", STEPS.id)
+        made.promote(STEPS.id)
         yield made
 
 

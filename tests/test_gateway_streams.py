@@ -11,7 +11,6 @@ import pytest
 from gateways import STEPS, Gateway
 from openai_server import Reply
 
-from feedbackloop.improve.policy import promote
 from feedbackloop.models import Variant
 from feedbackloop.settings import Limits
 
@@ -32,7 +31,7 @@ def client(gateway):
 
 
 def test_chunks_are_openais_and_the_usage_comes_when_it_is_asked_for(gateway, client):
-    promote(gateway.store, "support", STEPS.id)
+    gateway.promote(STEPS.id)
     stream = client.chat.completions.create(
         model="support", messages=HI, stream=True, stream_options={"include_usage": True}, user="u1"
     )

@@ -47,7 +47,7 @@ def create_app(store: Store, settings: Settings, *, key: str | None = None) -> F
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.start()
+        await service.start()
         try:
             yield
         finally:

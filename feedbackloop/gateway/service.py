@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
 from urllib.parse import quote
 
-from feedbackloop.errors import SettingsError, UnknownName
+from feedbackloop.errors import FeedbackLoopError, SettingsError, StoreError, UnknownName
 from feedbackloop.gateway.refusals import Refused
 from feedbackloop.gateway.wire import keyed
 from feedbackloop.models import AIRequest, AIResponse, Variant
@@ -57,9 +58,14 @@ class Service:
         self._askable: list[Variant] = []
         self._direct: set[str] = set()
 
-    def start(self) -> None:
-        """Begin to write what is kept."""
+    async def start(self) -> None:
+        """Begin to write what is kept, and meet now what the first request would wait for."""
         self._writer = Writer(self.store, insist=True)
+        with contextlib.suppress(StoreError):
+            self.askable(await self.router.released())
+        for name in (self.settings.default_provider, *self.settings.providers):
+            with contextlib.suppress(FeedbackLoopError):
+                self.engine.provider(f"{name}:any")
 
     async def aclose(self) -> None:
         """Write what is left, and close connections."""
