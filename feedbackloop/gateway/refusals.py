@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from feedbackloop.errors import FeedbackLoopError, PromptError, StoreError, UnknownName
 from feedbackloop.models import AIResponse
+
+logger = logging.getLogger(__name__)
 
 
 class Refused(Exception):
@@ -94,5 +97,8 @@ def raised(error: FeedbackLoopError) -> Refused:
     if isinstance(error, PromptError):
         return Refused(400, str(error), code="prompt_error", param="messages")
     if isinstance(error, StoreError):
-        return Refused(503, str(error), kind=_SERVER, code="store_unavailable", headers={"retry-after": "1"})
+        # Where the store is, and who holds it, is for the operator.
+        logger.warning("a request was refused, for the store cannot be used: %s", error)
+        said = "the store cannot be used at the moment; try again"
+        return Refused(503, said, kind=_SERVER, code="store_unavailable", headers={"retry-after": "1"})
     return Refused(500, str(error), kind=_SERVER, code="misconfigured")

@@ -39,7 +39,6 @@ def serve(
     """
     key = environ.get(KEY_VARIABLE, "").strip() or None
     check(store.url, environ, host=host, key=key)
-    store.append([])
     with store.lease():
         pass
     app = create_app(store, settings, key=key)

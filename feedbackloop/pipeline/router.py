@@ -74,8 +74,11 @@ class Router:
         known = self._known
         if known is not None and age < FRESH_S:
             return known
-        if self._reading is None or self._reading.done():
+        reading = self._reading
+        # What another event loop had begun is never going to end.
+        if reading is None or reading.done() or reading.get_loop() is not asyncio.get_running_loop():
             self._reading = asyncio.ensure_future(self._read())
+        assert self._reading is not None
         if known is None:
             await asyncio.shield(self._reading)
         elif age >= STALE_S:
