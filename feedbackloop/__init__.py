@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from feedbackloop.datasets import Dataset, open_dataset
     from feedbackloop.errors import FeedbackLoopError
     from feedbackloop.importers import import_answers, import_votes
+    from feedbackloop.improve.policy import promote, rollback
     from feedbackloop.models import (
         AIRequest,
         AIResponse,
         Case,
         Comparison,
+        Policy,
         ProcessingStatus,
         Rating,
         Run,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     )
     from feedbackloop.pipeline import Engine, FeedbackLoop, Progress, RunResult, resume, run, run_spec
     from feedbackloop.pipeline import FeedbackLoop as FeedbackLoopArchitecture
+    from feedbackloop.pipeline.monitor import monitor
     from feedbackloop.settings import Limits, Settings
     from feedbackloop.spec import RunSpec, load_spec
     from feedbackloop.store import Store
@@ -45,6 +48,7 @@ _HOMES = {
     "FeedbackLoopArchitecture": "pipeline:FeedbackLoop",
     "FeedbackLoopError": "errors",
     "Limits": "settings",
+    "Policy": "models",
     "ProcessingStatus": "models",
     "Progress": "pipeline",
     "Rating": "models",
@@ -58,8 +62,11 @@ _HOMES = {
     "import_answers": "importers",
     "import_votes": "importers",
     "load_spec": "spec",
+    "monitor": "pipeline.monitor",
     "open_dataset": "datasets",
+    "promote": "improve.policy",
     "resume": "pipeline",
+    "rollback": "improve.policy",
     "run": "pipeline",
     "run_spec": "pipeline",
 }
@@ -75,6 +82,7 @@ __all__ = [
     "FeedbackLoopArchitecture",
     "FeedbackLoopError",
     "Limits",
+    "Policy",
     "ProcessingStatus",
     "Progress",
     "Rating",
@@ -88,8 +96,11 @@ __all__ = [
     "import_answers",
     "import_votes",
     "load_spec",
+    "monitor",
     "open_dataset",
+    "promote",
     "resume",
+    "rollback",
     "run",
     "run_spec",
 ]

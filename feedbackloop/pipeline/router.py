@@ -100,9 +100,8 @@ class Router:
         policy = now.policies.get(request.task or "")
         if policy is None:
             return None
-        variants = {variant.id: variant for variant in now.variants}
-        shares = _eligible(policy, request, variants)
-        chosen = variants[choose(shares, request.user_id or request.id, salt=policy.task)]
+        shares = _eligible(policy, request, now.by_id)
+        chosen = now.by_id[choose(shares, request.user_id or request.id, salt=policy.task)]
         return self.ask(request, chosen, policy=policy, propensities=shares)
 
     async def find(self, name: str) -> Variant | None:

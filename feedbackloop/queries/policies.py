@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from feedbackloop.models import Policy, Variant
@@ -30,6 +31,11 @@ class Released:
     """Newest first."""
     tasks: frozenset[str] = frozenset()
     """All tasks, also those without a policy."""
+
+    @cached_property
+    def by_id(self) -> dict[str, Variant]:
+        """The variants by their ids."""
+        return {variant.id: variant for variant in self.variants}
 
 
 def policies(store: Store, task: str | None = None) -> list[Policy]:
