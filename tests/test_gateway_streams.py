@@ -113,9 +113,10 @@ def test_a_client_that_leaves_ends_the_call_and_leaves_a_row(gateway, client):
     assert json.loads(row["attempts"])[0]["error_type"] == "cancelled"
 
 
-def test_a_client_that_leaves_before_the_first_text_leaves_a_row_too(gateway):
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_before_the_first_text_leaves_a_row_too(gateway, stream):
     gateway.up.plan = [Reply(delay_s=20.0)]
-    body = json.dumps({"model": "up:m", "messages": HI, "stream": True}).encode()
+    body = json.dumps({"model": "up:m", "messages": HI, "stream": stream}).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
         connection.sendall(head.encode() + body)

@@ -113,6 +113,16 @@ async def test_a_provider_that_cannot_stream_gives_its_answer_in_one_piece():
     assert (texts, response.output) == (["whole answer"], "  whole answer \n")
 
 
+async def test_a_reader_who_wants_it_whole_gets_it_retried_to_the_end():
+    spoken = Spoken(["never asked so"])
+    spoken.complete = Scripted([ProviderUnavailable("down"), " whole "]).complete
+    made = quick(spoken)
+    async with made.stream(ask(), whole=True) as stream:
+        texts = [text async for text in stream]
+    assert (texts, spoken.calls, len(stream.response.attempts)) == (["whole"], 0, 2)
+    assert stream.response.ttft_ms is None
+
+
 async def test_a_reader_who_leaves_cancels_the_call_and_leaves_a_row():
     spoken = Spoken(["One ", "two ", None])
     made = quick(spoken)

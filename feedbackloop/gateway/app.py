@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.gateway.auth import admit, read_body
-from feedbackloop.gateway.events import EventStream
+from feedbackloop.gateway.events import EventStream, unless_left
 from feedbackloop.gateway.feedback import Feedback
 from feedbackloop.gateway.refusals import Refused, failed, raised
 from feedbackloop.gateway.service import Service, heading
@@ -29,6 +29,9 @@ MAX_BODY = 10_000_000
 """Bytes of a chat request: long conversations, and a few images."""
 MAX_FEEDBACK = 200_000
 """Bytes of what a user says of an answer."""
+
+CLIENT_LEFT = 499
+"""What proxies write into their logs where nobody is there to read an answer."""
 
 
 def create_app(store: Store, settings: Settings, *, key: str | None = None) -> FastAPI:
@@ -87,7 +90,9 @@ class Surface:
         routed = await self._service.resolve(asked(body))
         if body.stream:
             return EventStream(self._service, routed, include_usage=body.include_usage)
-        response = await self._service.answer(routed)
+        response = await unless_left(request.receive, self._service.answer(routed))
+        if response is None:
+            return Response(status_code=CLIENT_LEFT)
         headers = heading(routed)
         if response.status is ProcessingStatus.FAILED:
             refusal = failed(response)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -13,10 +14,11 @@ from feedbackloop.gateway.service import Service, heading
 from feedbackloop.gateway.wire import dumps, event, finish_reason, usage
 from feedbackloop.identity import new_id, utcnow
 from feedbackloop.models import AIResponse, ProcessingStatus
-from feedbackloop.pipeline.monitor import Watched
 from feedbackloop.pipeline.router import Routed
 from feedbackloop.pipeline.streaming import Stream
 from feedbackloop.pipeline.validation import MAX_CHARACTERS
+
+Result = TypeVar("Result")
 
 
 class EventStream(Response):
@@ -36,38 +38,12 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         """Speak until the end, or until nobody listens."""
-        speaking = asyncio.ensure_future(self._speak(send))
-        leaving = asyncio.ensure_future(_left(receive))
-        try:
-            await asyncio.wait([speaking, leaving], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (speaking, leaving):
-                task.cancel()
-            await asyncio.wait([speaking, leaving])
-        if not speaking.cancelled() and (error := speaking.exception()) is not None:
-            raise error
+        await unless_left(receive, self._speak(send))
 
     async def _speak(self, send: Send) -> None:
-        service, request = self._service, self._routed.request
-        stream = service.engine.stream(request, self._routed.models)
-        service.active += 1
-        begun = False
-        response: AIResponse | None = None
-        try:
-            with Watched(request) as watched:
-                try:
-                    async with stream:
-                        begun = await self._tell(stream, send)
-                finally:
-                    response = getattr(stream, "response", None)
-                    if response is not None:
-                        response = response.model_copy(update={"id": self._id})
-                        watched.done(response)
-                        service.keep(request, response)
-        finally:
-            service.active -= 1
-        assert response is not None
-        await self._end(response, send, begun=begun)
+        async with self._service.asking(self._routed, id=self._id) as stream:
+            begun = await self._tell(stream, send)
+        await self._end(stream.response, send, begun=begun)
 
     async def _tell(self, stream: Stream, send: Send) -> bool:
         """Hand the texts on; returns whether there were any."""
@@ -117,6 +93,24 @@ class EventStream(Response):
         headers = {"content-type": kind, "cache-control": "no-cache", **heading(self._routed), **(more or {})}
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": status, "headers": raw})
+
+
+async def unless_left(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result | None:
+    """What `work` returns; or None if the client has left meanwhile, and then the work is cancelled.
+
+    Args:
+        receive: of the request, whose body has been read.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        leaving.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait([working])
+    return None if working.cancelled() else working.result()
 
 
 async def _left(receive: Receive) -> None:

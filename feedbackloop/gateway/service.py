@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import OrderedDict
+from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 from feedbackloop.errors import FeedbackLoopError, SettingsError, StoreError, UnknownName
@@ -15,6 +16,7 @@ from feedbackloop.models import AIRequest, AIResponse, Variant
 from feedbackloop.pipeline.engine import Engine
 from feedbackloop.pipeline.monitor import Watched
 from feedbackloop.pipeline.router import Routed, Router
+from feedbackloop.pipeline.streaming import Stream
 from feedbackloop.pipeline.validation import presented
 from feedbackloop.pipeline.writer import Writer
 from feedbackloop.providers import model_name
@@ -137,16 +139,36 @@ class Service:
         provider = self.engine.provider(model)
         return bool(getattr(provider, "live", True)) and not getattr(provider, "takes_inputs", False)
 
-    async def answer(self, routed: Routed) -> AIResponse:
-        """The whole answer, kept; as a caller gets it."""
+    @contextlib.asynccontextmanager
+    async def asking(self, routed: Routed, *, whole: bool = False, id: str | None = None) -> AsyncIterator[Stream]:
+        """An answer under way: counted, and kept however it ends, also when its reader leaves.
+
+        Args:
+            whole: it is wanted in one piece.
+            id: of the response, where it has to be known before.
+        """
         self.active += 1
+        stream = self.engine.stream(routed.request, routed.models, whole=whole)
         try:
             with Watched(routed.request) as watched:
-                response = await self.engine.complete(routed.request, routed.models)
-                watched.done(response)
-            self.keep(routed.request, response)
+                try:
+                    async with stream:
+                        yield stream
+                finally:
+                    response = getattr(stream, "response", None)
+                    if response is not None:
+                        stream.response = response.model_copy(update={"id": id}) if id else response
+                        watched.done(stream.response)
+                        self.keep(routed.request, stream.response)
         finally:
             self.active -= 1
+
+    async def answer(self, routed: Routed) -> AIResponse:
+        """The whole answer, as a caller gets it."""
+        async with self.asking(routed, whole=True) as stream:
+            async for _ in stream:
+                pass
+        response = stream.response
         return (
             presented(response) if response.model_used != "none" and self.engine.live(response.model_used) else response
         )

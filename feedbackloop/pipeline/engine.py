@@ -90,13 +90,16 @@ class Engine:
         """
         return await self._complete(request, models, None)
 
-    def stream(self, request: AIRequest, models: Sequence[str] = ()) -> Stream:
+    def stream(self, request: AIRequest, models: Sequence[str] = (), *, whole: bool = False) -> Stream:
         """The answer while it is made: `async with engine.stream(request) as stream`, then `async for text in stream`.
 
         Before the first text all is as in `complete`. Afterwards nothing is asked again: an answer that breaks off is FAILED
         and keeps its text. Leaving the block early cancels the call. `stream.response` is there at the block's end.
+
+        Args:
+            whole: hand the text on in one piece at the end; all is as in `complete`, but for a reader who may leave.
         """
-        feed = Feed(self._clock.now)
+        feed = Feed(self._clock.now, whole=whole)
         answer = functools.partial(self._complete, request, models, feed)
         return Stream(answer, feed, lambda: cancelled(request, feed, self._clock))
 

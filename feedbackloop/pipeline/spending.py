@@ -76,7 +76,7 @@ class Priced:
     async def _streamed(self, request: AIRequest, feed: Feed, start: datetime) -> AIResponse:
         """The provider's answer, its text handed on as it comes where the provider can do that."""
         feed.opened(request.model, start)
-        stream = getattr(self._provider, "stream", None)
+        stream = None if feed.whole else getattr(self._provider, "stream", None)
         if stream is None:
             return await self._provider.complete(request)
         last: AIResponse | None = None

@@ -23,10 +23,12 @@ class Feed:
 
     Args:
         now: a monotonic clock, in seconds.
+        whole: the reader wants the answer in one piece, so that it can be asked again until its end.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], *, whole: bool = False) -> None:
         self._now = now
+        self.whole = whole
         self._pieces: list[str] = []
         self._tried: list[Attempt] = []
         self._start: datetime | None = None
