@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 from released import STEPS, TERSE, make_store
@@ -94,6 +95,13 @@ def test_the_service_refuses_to_start_where_it_would_go_wrong(call, monkeypatch,
     assert code == 1
     assert says in err
     assert err.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_one_sentence(call):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, _, err = call("serve", "--port", str(taken.getsockname()[1]))
+    assert code == 1
+    assert "Address already in use); choose another one with --port" in err
 
 
 def test_serving_needs_the_extra(call, monkeypatch):

@@ -191,6 +191,7 @@ async def test_sigterm_in_the_middle_loses_nothing_that_was_answered(tmp_path):
         out = await ending
         assert not told.odd
         assert "Traceback" not in out
+        assert process.service.returncode == 0
         stored = process.store.sql("SELECT id, request_id, status FROM responses")
         assert set(told.answered) <= set(stored["id"])
         assert set(told.refused) <= set(stored["request_id"])

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import socket
+import sys
+import threading
 from collections.abc import Mapping
+from typing import NoReturn
 
 import uvicorn
 
@@ -34,17 +39,35 @@ def serve(
         port: 0 takes a free one, which the log names.
 
     Raises:
-        SettingsError: several replicas would share a file, or others could ask without a key.
+        SettingsError: several replicas would share a file, others could ask without a key, or the port is taken.
         StoreError: the store cannot be opened.
     """
     key = environ.get(KEY_VARIABLE, "").strip() or None
     check(store.url, environ, host=host, key=key)
+    _check_free(host, port)
     with store.lease():
         pass
+    if threading.current_thread() is threading.main_thread():
+        # The server raises what it was told to end by once more when it has ended: that is the end, and not an accident.
+        signal.signal(signal.SIGTERM, _end)
     app = create_app(store, settings, key=key)
     uvicorn.run(
         app, host=host, port=port, access_log=False, timeout_graceful_shutdown=int(DRAIN_S), server_header=False
     )
+
+
+def _check_free(host: str, port: int) -> None:
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {host}:{port} ({error.strerror}); choose another one with --port"
+        ) from error
+
+
+def _end(*_: object) -> NoReturn:
+    sys.exit(0)
 
 
 def check(url: str, environ: Mapping[str, str], *, host: str, key: str | None) -> None:

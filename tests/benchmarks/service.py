@@ -69,6 +69,12 @@ def started(*command: str | Path, cwd: Path | None = None, line: str) -> tuple[s
     raise SystemExit(f"{command} ended")
 
 
+def cpu(process: subprocess.Popen[str]) -> float:
+    """Seconds of CPU that a process has used (Linux)."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=10)
@@ -95,13 +101,15 @@ def main() -> None:
             for _ in range(arguments.rounds):
                 straight = asyncio.run(load(url, "m", 1, arguments.seconds / 4))
                 through = asyncio.run(load(ours, arguments.model, 1, arguments.seconds / 4))
+                before = cpu(service)
                 many = asyncio.run(load(ours, arguments.model, arguments.connections, arguments.seconds))
+                used = (cpu(service) - before) / len(many) * 1000
                 sent += len(through) + len(many)
                 added = statistics.median(through) - statistics.median(straight)
                 ordered = sorted(many)
                 print(
                     f"{len(many) / arguments.seconds:6.0f} requests/s at {arguments.connections} connections "
-                    f"(p50 {ordered[len(ordered) // 2] * 1000:.0f} ms, p99 {ordered[len(ordered) * 99 // 100] * 1000:.0f} ms)   "
+                    f"(p50 {ordered[len(ordered) // 2] * 1000:.0f} ms, p99 {ordered[len(ordered) * 99 // 100] * 1000:.0f} ms, {used:.2f} ms CPU of the service each)   "
                     f"added median latency at one: {added * 1000:.2f} ms "
                     f"({statistics.median(straight) * 1000:.2f} straight, {statistics.median(through) * 1000:.2f} through)",
                     flush=True,
