@@ -62,9 +62,9 @@ def _check_free(host: str, port: int) -> None:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass
     except OSError as error:
-        raise SettingsError(
-            f"cannot listen on {host}:{port} ({error.strerror}); choose another one with --port"
-        ) from error
+        # Python adds the address once more; what a name server says has a negative number and its own words.
+        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        raise SettingsError(f"cannot listen on {host}:{port} ({reason}); choose another one with --port") from error
 
 
 def _end(*_: object) -> NoReturn:
