@@ -63,7 +63,8 @@ def _check_free(host: str, port: int) -> None:
             pass
     except OSError as error:
         # Python adds the address once more; what a name server says has a negative number and its own words.
-        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror
         raise SettingsError(f"cannot listen on {host}:{port} ({reason}); choose another one with --port") from error
 
 
