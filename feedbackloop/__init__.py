@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     from feedbackloop.importers import import_answers, import_votes
     from feedbackloop.improve import ExportResult, export_preferences
     from feedbackloop.improve.gate import Rule, assess, decide
+    from feedbackloop.improve.policy import promote, rollback
     from feedbackloop.models import (
         AIRequest,
         AIResponse,
         Case,
         Comparison,
+        Policy,
         ProcessingStatus,
         Rating,
         Run,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     )
     from feedbackloop.pipeline import Engine, FeedbackLoop, Progress, RunResult, resume, run, run_spec
     from feedbackloop.pipeline import FeedbackLoop as FeedbackLoopArchitecture
+    from feedbackloop.pipeline.monitor import monitor
     from feedbackloop.results import Results, results, trends
     from feedbackloop.settings import Limits, Settings
     from feedbackloop.spec import RunSpec, load_spec
@@ -61,6 +64,7 @@ _HOMES = {
     "FeedbackLoopArchitecture": "pipeline:FeedbackLoop",
     "FeedbackLoopError": "errors",
     "Limits": "settings",
+    "Policy": "models",
     "ProcessingStatus": "models",
     "Progress": "pipeline",
     "Rating": "models",
@@ -81,15 +85,18 @@ _HOMES = {
     "import_votes": "importers",
     "label_issue": "comparisons",
     "load_spec": "spec",
+    "monitor": "pipeline.monitor",
     "next_pair": "comparisons",
     "next_single": "comparisons",
     "note": "comparisons",
     "open_dataset": "datasets",
     "open_queue": "comparisons",
     "plots": "plots:*",
+    "promote": "improve.policy",
     "rate": "comparisons",
     "results": "results",
     "resume": "pipeline",
+    "rollback": "improve.policy",
     "run": "pipeline",
     "run_spec": "pipeline",
     "trends": "results",
@@ -109,6 +116,7 @@ __all__ = [
     "FeedbackLoopArchitecture",
     "FeedbackLoopError",
     "Limits",
+    "Policy",
     "ProcessingStatus",
     "Progress",
     "Rating",
@@ -129,15 +137,18 @@ __all__ = [
     "import_votes",
     "label_issue",
     "load_spec",
+    "monitor",
     "next_pair",
     "next_single",
     "note",
     "open_dataset",
     "open_queue",
     "plots",
+    "promote",
     "rate",
     "results",
     "resume",
+    "rollback",
     "run",
     "run_spec",
     "trends",

@@ -16,6 +16,7 @@ FeedbackLoopError
 +-- DatasetError             a file of cases, answers or votes that cannot be read as such
 +-- PromptError              a template that does not compile, or a variable that a case lacks
 +-- StoreError               the store cannot be opened, locked, read or written
+|   +-- RowsRefused          all rows but a few are written; the database refuses these as they are
 +-- SettingsError            a setting or a run spec that makes no sense
 +-- UnknownName              a name that no registry knows; lists the near ones
 +-- MissingDependency        an optional package is not installed; names the extra
@@ -133,6 +134,10 @@ class PromptError(FeedbackLoopError):
 
 class StoreError(FeedbackLoopError):
     """The store cannot be opened, locked, read or written."""
+
+
+class RowsRefused(StoreError):
+    """All rows of a batch but a few are written; the database refuses these as they are."""
 
 
 class SettingsError(FeedbackLoopError):

@@ -188,7 +188,8 @@ class AIResponse(Record):
     """What came back. Figures are those of the answer that is returned, also when a fallback gave it.
 
     A FAILED response has an empty output, `model_used="none"`, no tokens and no cost, and its `latency_ms` is null,
-    since no attempt succeeded; `total_ms`, `spent_usd` and `attempts` tell what was waited, paid and tried.
+    since no attempt succeeded; `total_ms`, `spent_usd` and `attempts` tell what was waited, paid and tried. Only a stream that
+    broke off, or whose reader left, keeps the text and the model that had begun.
     """
 
     request_id: str

@@ -61,6 +61,11 @@ class Prompt:
             raise PromptError(f"'{variant.name}' has exemplars but no user message to render them with")
         return cls(variant.name, tuple(parts), tuple(variant.exemplars))
 
+    @property
+    def asks(self) -> bool:
+        """Whether it has a user message of its own, and does not only go along with a conversation."""
+        return any(_role(part) == "user" for part in self.parts)
+
     def render(self, case: Case) -> list[Message]:
         """The messages for a case.
 

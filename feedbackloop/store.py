@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from feedbackloop import schema
-from feedbackloop.errors import StoreError
+from feedbackloop.errors import RowsRefused, StoreError
 from feedbackloop.models import TABLES, AIResponse, ProcessingStatus, Record
 from feedbackloop.places import FilePlace, Place, PostgresPlace, ServerGone, Use, first_line, same, scalar
 from feedbackloop.rows import AnyRecord, from_rows
@@ -337,5 +337,5 @@ def _write_singly(
                 else:
                     refused.append(f"{table} {getattr(record, 'id', getattr(record, 'name', ''))}: {first_line(error)}")
     if refused:
-        raise StoreError(f"{url}: {len(refused)} of the rows could not be stored: {'; '.join(refused[:3])}") from cause
+        raise RowsRefused(f"{url}: {len(refused)} of the rows could not be stored: {'; '.join(refused[:3])}") from cause
     return written

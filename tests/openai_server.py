@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import socket
 import struct
 import threading
@@ -102,6 +103,25 @@ class Asked:
     @property
     def authorization(self) -> str:
         return self.headers.get("authorization", "")
+
+
+def _events(whole: dict[str, Any], body: dict[str, Any]) -> str:
+    """A completion as the events of a stream, a word each."""
+    choice = whole["choices"][0]
+    shared = {
+        "id": whole["id"],
+        "object": "chat.completion.chunk",
+        "created": whole["created"],
+        "model": whole["model"],
+    }
+    content = choice["message"].get("content")
+    words = re.findall(r"\s*\S+\s*$|\s*\S+|\s+", content) if isinstance(content, str) else []
+    deltas: list[Any] = [({"role": "assistant", "content": ""}, None), *(({"content": word}, None) for word in words)]
+    deltas.append(({}, choice["finish_reason"]))
+    events = [{**shared, "choices": [{"index": 0, "delta": d, "finish_reason": f}]} for d, f in deltas]
+    if (body.get("stream_options") or {}).get("include_usage") and whole["usage"] is not None:
+        events.append({**shared, "choices": [], "usage": whole["usage"]})
+    return "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
 
 
 def tokens(text: str) -> int:
@@ -222,7 +242,13 @@ class OpenAIServer:
         reply = (FAULTS[fault] if isinstance(fault, str) else fault) or Reply()
         if self.delay_s:
             reply = replace(reply, delay_s=reply.delay_s + self.delay_s)
-        return reply if reply.body is not None else replace(reply, body=self._completion(model, text, body, reply))
+        if reply.body is not None:
+            return reply
+        whole = self._completion(model, text, body, reply)
+        if body.get("stream"):
+            events = {**reply.headers, "content-type": "text/event-stream"}
+            return replace(reply, body=_events(whole, body), headers=events)
+        return replace(reply, body=whole)
 
     def _fault(self, model: str) -> Fault:
         plan = self.plans.get(model, self.plan)

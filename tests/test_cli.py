@@ -19,7 +19,19 @@ from feedbackloop.cli import app, main
 from feedbackloop.cli.wording import ago, count, dollars, duration, milliseconds, printable, spend
 from feedbackloop.identity import utcnow
 
-HEAVY = ("pydantic", "duckdb", "pandas", "numpy", "openai", "streamlit", "jinja2", "yaml")
+HEAVY = (
+    "pydantic",
+    "duckdb",
+    "pandas",
+    "numpy",
+    "openai",
+    "streamlit",
+    "jinja2",
+    "yaml",
+    "fastapi",
+    "uvicorn",
+    "prometheus_client",
+)
 ROOT = Path(__file__).parents[1]
 
 SPEC = """
@@ -83,14 +95,33 @@ def test_help_shows_every_command_on_one_line_and_doctor_apart() -> None:
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"})
     assert shown.exit_code == 0
     commands, _, more = shown.output.partition("More")
-    for name in ("init", "demo", "run", "resume", "status", "import", "export", "app"):
+    for name in ("init", "demo", "run", "resume", "status", "import", "export", "gate", "app"):
         assert f"│ {name} " in commands
-    assert "│ doctor " in more
+    for name in ("promote", "rollback", "policy", "serve", "doctor"):
+        assert f"│ {name} " in more
     rows = shown.output.split("Commands")[1].splitlines()
-    assert sum(line.startswith("│") for line in rows) == 9
+    assert sum(line.startswith("│") for line in rows) == 14
 
 
-@pytest.mark.parametrize("name", ["init", "demo", "run", "resume", "status", "import", "export", "app", "doctor"])
+COMMANDS = [
+    "init",
+    "demo",
+    "run",
+    "resume",
+    "status",
+    "import",
+    "export",
+    "gate",
+    "app",
+    "promote",
+    "rollback",
+    "policy",
+    "serve",
+    "doctor",
+]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_an_example(name: str) -> None:
     shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"})
     assert shown.exit_code == 0

@@ -739,3 +739,47 @@ def check_seats(store: Store, acknowledged: set[str], wanted: int) -> None:
     taken = Counter((one.case_id, one.seat) for one in given)
     assert set(taken.values()) == {1}
     assert {seat for _, seat in taken} == {0, 1}
+
+
+# Seats, whatever happens
+
+RATERS = ("Anna", "Ben", "Cleo")
+
+
+@given(
+    overlap=st.integers(1, 3),
+    acts=st.lists(
+        st.tuples(st.sampled_from(RATERS), st.sampled_from(["come", "vote", "skip", "undo", "leave"])), max_size=40
+    ),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_seat_is_never_taken_twice_whoever_comes_and_goes(overlap: int, acts: list[tuple[str, str]]) -> None:
+    queue = Queue(task=TASK, purpose="decision", variants=["a", "b"], overlap=overlap)
+    slot = items.Slot("case", ("a", "b"), ("x", "y"), 1.0)
+    table, now = seats.Seats(queue), utcnow()
+    judging: set[str] = set()
+    for rater, act in acts:
+        now += timedelta(minutes=1)
+        held = table.held(slot.key, rater, now)
+        if act == "come" and table.is_free(slot.key, rater, now):
+            number = table.number(slot.key, rater, now)
+            assert 0 <= number < overlap
+            table.give(seats.assignment(queue, slot, rater, number, now))
+        elif act == "vote" and held is not None:
+            table.judge(slot.key, rater, "vote")
+            judging.add(rater)
+        elif act == "skip" and held is not None:
+            table.give(seats.assignment(queue, slot, rater, held.seat, now, skip=True))
+            assert table.skipped(slot.key, rater)
+        elif act == "undo" and rater in judging:
+            table.judge(slot.key, rater, None)
+            judging.discard(rater)
+        elif act == "leave":
+            now += seats.HELD_FOR
+        at = {one: table.held(slot.key, one, now) for one in RATERS}
+        assert sum(one is not None for one in at.values()) + len(judging) <= overlap
+        taken = [one.seat for one in at.values() if one is not None]
+        assert len(taken) == len(set(taken))
+        assert all(table.holds(rater, now) == ([slot.key] if at[rater] else []) for rater in RATERS)
+        assert all(not table.is_free(slot.key, rater, now) for rater in judging)
+        assert table.is_full(slot.key) == (len(judging) >= overlap)

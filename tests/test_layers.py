@@ -50,6 +50,9 @@ WITHIN = {
 HOMES = {
     "streamlit": {"pages"},
     "fastapi": {"gateway"},
+    "starlette": {"gateway"},
+    "uvicorn": {"gateway"},
+    "prometheus_client": {"pipeline"},
     "openai": {"providers"},
     "ray": {"pipeline"},
     "duckdb": {"store", "places", "schema", "datasets", "queries"},

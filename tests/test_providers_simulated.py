@@ -200,3 +200,27 @@ async def test_a_call_is_cheap(provider):
         await outcome(provider, request)
     # About 30 µs where nothing else runs; a busy machine gets ten times that.
     assert (time.process_time() - started) / 2000 < 300e-6
+
+
+async def test_a_stream_says_the_same_word_by_word():
+    slept = []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+
+    made = SimulatedProvider("simulated", Settings(), sleep=sleep)
+    request = AIRequest(input="hi", model="simulated:m", params={"realtime": True})
+    whole = await made.complete(request)
+    slept.clear()
+    *chunks, last = [chunk async for chunk in made.stream(request)]
+    assert "".join(chunk.text for chunk in chunks) == whole.output == last.response.output
+    assert len(chunks) > 5
+    assert sum(slept) * 1000 == pytest.approx(whole.latency_ms)
+    assert last.response.ttft_ms == pytest.approx(slept[0] * 1000)
+
+
+async def test_a_streams_failure_comes_before_its_first_word():
+    made = SimulatedProvider("simulated", Settings())
+    request = AIRequest(input="hi", model="simulated:m", params={"failure_rate": 1.0})
+    with pytest.raises(ProviderError):
+        await anext(made.stream(request))

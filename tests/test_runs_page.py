@@ -6,13 +6,14 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 from test_home import fill, home, in_url
 
 import feedbackloop as fl
 from feedbackloop import queries
-from feedbackloop.pages import context
+from feedbackloop.pages import context, run_report
 from feedbackloop.queries import overview
 
 ROWS = "".join(
@@ -132,6 +133,18 @@ def test_an_opened_run_shows_its_figures_failures_and_what_it_ran_with(store, de
     assert "Ask again what failed" in buttons(page)
     failed = [link.label for link in page.get("page_link")]
     assert failed.count("See the rows") == 3
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_the_answers_of_a_run_can_be_taken_away(store, ending) -> None:
+    run = fill(store, "terse", "steps", cases=3)
+    made = run_report._exported(store, run.id, ending)
+    (Path.cwd() / f"a.{ending}").write_bytes(made)
+    frame = {"csv": pd.read_csv, "jsonl": lambda file: pd.read_json(file, lines=True), "parquet": pd.read_parquet}[
+        ending
+    ](f"a.{ending}")
+    assert sorted(frame["variant"].unique()) == ["steps", "terse"]
+    assert len(frame) == 6
 
 
 def test_an_unknown_run_is_said_so(store) -> None:

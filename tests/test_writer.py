@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from feedbackloop.errors import StoreError
-from feedbackloop.models import Task
+from feedbackloop.models import AIRequest, Task
 from feedbackloop.pipeline.writer import FLUSH_S, Writer
 from feedbackloop.store import Store
 
@@ -164,3 +164,41 @@ def test_pythons_switch_interval_is_short_only_while_a_writer_lives(store) -> No
     assert sys.getswitchinterval() < 0.001
     two.close()
     assert sys.getswitchinterval() == usual
+
+
+def test_a_writer_that_insists_keeps_everything_until_the_store_takes_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("feedbackloop.pipeline.writer.AGAIN_S", 0.02)
+    store = Store(tmp_path / "a.duckdb")
+    append, broken = store.append, True
+
+    def refusing(records, **options):
+        if broken:
+            raise StoreError("somebody else holds it")
+        return append(records, **options)
+
+    monkeypatch.setattr(store, "append", refusing)
+    writer = Writer(store, flush_s=0.01, insist=True)
+    for number in range(5):
+        writer.put(AIRequest(input=str(number)))
+        time.sleep(0.02)
+    assert "somebody else" in str(writer.error)
+    assert writer.backlog == 5
+    broken = False
+    for _ in range(200):
+        if not writer.backlog:
+            break
+        time.sleep(0.02)
+    assert writer.error is None
+    writer.put(AIRequest(input="last"))
+    writer.close()
+    assert sorted(store.sql("SELECT input FROM requests")["input"]) == ["0", "1", "2", "3", "4", "last"]
+
+
+def test_a_writer_that_insists_goes_on_past_a_row_that_cannot_be_stored(tmp_path, caplog):
+    store = Store(tmp_path / "a.duckdb")
+    writer = Writer(store, flush_s=0.01, insist=True)
+    writer.put(AIRequest(input="a\ud800"), AIRequest(input="fine"))
+    writer.close()
+    assert writer.error is None
+    assert store.sql("SELECT input FROM requests")["input"].tolist() == ["fine"]
+    assert "could not be stored" in caplog.text

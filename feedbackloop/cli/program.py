@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from feedbackloop.cli import checking, deciding, exporting, moving, opening, running, starting
+from feedbackloop.cli import checking, deciding, exporting, moving, opening, releasing, running, starting
 from feedbackloop.cli.wording import printable
 from feedbackloop.errors import FeedbackLoopError
 
@@ -34,7 +34,14 @@ for name, command in (
     ("app", opening.app),
 ):
     app.command(name)(command)
-app.command("doctor", rich_help_panel="More")(checking.doctor)
+for name, further in (
+    ("promote", releasing.promote),
+    ("rollback", releasing.rollback),
+    ("policy", releasing.policy),
+    ("serve", releasing.serve),
+    ("doctor", checking.doctor),
+):
+    app.command(name, rich_help_panel="More")(further)
 
 
 def _version(wanted: bool) -> None:

@@ -96,11 +96,14 @@ def standing(store: Store, task: str, baseline: str | None, since: datetime | No
 def next_act(found: Verdict, loop: Loop, mine: Sequence[RunStatus], scope: context.Scope) -> Act:
     """The one thing to do next for a task."""
     last = mine[0] if mine else None
-    if last is not None and last.state == "running":
+    going = next((status for status in mine if status.state == "running"), None)
+    if going is not None:
         return Act(
-            "Watch the run", ":material/visibility:", "It goes on in the background.", "runs", {"run": last.run.id}
+            "Watch the run", ":material/visibility:", "It goes on in the background.", "runs", {"run": going.run.id}
         )
-    if last is not None and last.state in {"interrupted", "stopped"} and launch.cannot_resume(last) is None:
+    # Who stopped a run and went on to rate meant it.
+    left_off = last is not None and (last.state == "interrupted" or (last.state == "stopped" and not found.votes))
+    if last is not None and left_off and launch.cannot_resume(last) is None:
         missing = int(last.counts.get("total") or 0) - int(last.counts.get("done") or 0)
         left = f"{count(missing, 'answer is', 'answers are')} missing" if missing > 0 else "What is missing is asked"
         reason = f"{left}; what is there is not asked again."

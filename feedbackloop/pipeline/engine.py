@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
 from collections.abc import Callable, Sequence
@@ -14,7 +15,8 @@ from feedbackloop.pipeline.cache import Answers, Cache
 from feedbackloop.pipeline.controller import Controller, RateLimit
 from feedbackloop.pipeline.resilience import CALL, Breaker, Call, CircuitBreaker, Clock, Fallback, Halt, Retry, Timeout
 from feedbackloop.pipeline.spending import Budget, Priced, Purse, spent
-from feedbackloop.pipeline.validation import Validate
+from feedbackloop.pipeline.streaming import CANCELLED, Feed, Stream
+from feedbackloop.pipeline.validation import Validate, presented
 from feedbackloop.pricing import Prices
 from feedbackloop.providers import Provider, create, model_name, provider_name
 from feedbackloop.settings import Limits, Settings
@@ -86,11 +88,27 @@ class Engine:
             Halted: nothing is to be sent any more. No model's fault raises anything, and whatever may have been charged has a
                 response, so that its price is on record.
         """
+        return await self._complete(request, models, None)
+
+    def stream(self, request: AIRequest, models: Sequence[str] = (), *, whole: bool = False) -> Stream:
+        """The answer while it is made: `async with engine.stream(request) as stream`, then `async for text in stream`.
+
+        Before the first text all is as in `complete`. Afterwards nothing is asked again: an answer that breaks off is FAILED
+        and keeps its text. Leaving the block early cancels the call. `stream.response` is there at the block's end.
+
+        Args:
+            whole: hand the text on in one piece at the end; all is as in `complete`, but for a reader who may leave.
+        """
+        feed = Feed(self._clock.now, whole=whole)
+        answer = functools.partial(self._complete, request, models, feed)
+        return Stream(answer, feed, lambda: cancelled(request, feed, self._clock))
+
+    async def _complete(self, request: AIRequest, models: Sequence[str], feed: Feed | None) -> AIResponse:
         targets = tuple(models) or (model_name(request.model, self.settings),)
         asked = request if request.model == targets[0] else request.model_copy(update={"model": targets[0]})
         onion = self._onions.get(targets) or self._onion(targets)
         began = self._clock.now()
-        call = Call(deadline=began + onion.deadline_s, halt=self._halt)
+        call = Call(deadline=began + onion.deadline_s, halt=self._halt, feed=feed)
         token = CALL.set(call)
         try:
             response = await onion.provider.complete(asked)
@@ -98,6 +116,13 @@ class Engine:
             if isinstance(error, Halted) and spent(error.attempts) == 0:
                 raise
             response = failure(request, error, self._clock)
+            if feed is not None and feed.begun:
+                response = response.model_copy(
+                    update={"output": feed.text, "model_used": feed.model, "ttft_ms": feed.ttft_ms}
+                )
+        else:
+            if feed is not None and not feed.begun:
+                feed.put((presented(response) if self.live(response.model_used) else response).output)
         finally:
             CALL.reset(token)
         waited = (self._clock.now() - began - call.queued_s) * 1000
@@ -170,6 +195,24 @@ class _Onion:
 
 async def _no_wait(_: float) -> None:
     await asyncio.sleep(0)
+
+
+def cancelled(request: AIRequest, feed: Feed, clock: Clock) -> AIResponse:
+    """The response that stands for an answer which its reader did not wait for; it keeps the text that had come."""
+    attempts = feed.attempts()
+    return AIResponse(
+        request_id=request.id,
+        output=feed.text,
+        model_used=feed.model if feed.begun else "none",
+        status=ProcessingStatus.FAILED,
+        error_type=CANCELLED,
+        error="the client left before the answer was complete",
+        ttft_ms=feed.ttft_ms,
+        total_ms=(clock.now() - feed.began) * 1000,
+        spent_usd=spent(attempts),
+        attempts=attempts,
+        created_at=clock.utc(),
+    )
 
 
 def failure(request: AIRequest, error: ProviderError | Halted, clock: Clock) -> AIResponse:

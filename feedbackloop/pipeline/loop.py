@@ -13,6 +13,7 @@ from feedbackloop.identity import content_id
 from feedbackloop.models import AIRequest, AIResponse, ProcessingStatus, Record
 from feedbackloop.pipeline.engine import Engine
 from feedbackloop.pipeline.resilience import Clock
+from feedbackloop.pipeline.router import Router
 from feedbackloop.pipeline.validation import presented
 from feedbackloop.pipeline.writer import Writer
 from feedbackloop.providers import model_name
@@ -34,12 +35,16 @@ class LoopConfig(Options):
 class FeedbackLoop:
     """Answers a request with the primary model, or the fallback where that fails.
 
+    A request that names a task with a live policy is answered by the variant that the policy gives its user, and that
+    variant's own fallbacks.
+
         processor = FeedbackLoop({"primary_model": "openai:gpt-4o", "fallback_model": "openai:gpt-4o-mini", "max_retries": 3})
         response = await processor.process(AIRequest(input="What is a feedback loop?"))
 
     Args:
         config: the keys of `LoopConfig`.
-        store: a store, or its URL, that requests and responses are written to; without one nothing is stored.
+        store: a store, or its URL, that requests and responses are written to, and where policies stand; without one nothing
+            is stored.
         settings: providers and prices; by default `feedbackloop.toml` of the working directory and the environment.
         clock: where time comes from.
 
@@ -69,6 +74,7 @@ class FeedbackLoop:
             ),
             clock=clock,
         )
+        self._router = None if self.store is None else Router(self.store, self._engine)
         self._writer: Writer | None = None
 
     async def process(self, request: AIRequest) -> AIResponse:
@@ -79,19 +85,25 @@ class FeedbackLoop:
 
         Raises:
             UnknownName: the request names a provider that is not known.
-            StoreError: the answer could not be stored.
+            PromptError: the prompt that its task's policy chose needs a variable that the request lacks.
+            StoreError: the answer could not be stored, or the policies not be read.
         """
-        named = "model" in request.model_fields_set
-        first = model_name(request.model, self._engine.settings) if named else self._primary
-        models = [first, *([self._fallback] if self._fallback not in (None, first) else [])]
-        asked = request.model_copy(update={"model": first})
-        response = await self._engine.complete(asked, [model for model in models if model])
+        routed = await self._router.route(request) if self._router and request.task else None
+        asked, models = (routed.request, routed.models) if routed else self._put(request)
+        response = await self._engine.complete(asked, models)
         if self.store is not None:
-            messages = asked.messages or [{"role": "user", "content": asked.input}]
-            keyed = asked.model_copy(update={"key": content_id(messages, first, asked.params, asked.repeat, None)})
-            await self._write(self.store, keyed, response)
+            await self._write(self.store, asked, response)
         completed = response.status is ProcessingStatus.COMPLETED
         return presented(response) if completed and self._engine.live(response.model_used) else response
+
+    def _put(self, request: AIRequest) -> tuple[AIRequest, tuple[str, ...]]:
+        """The request as it is put to the model that it names, or the primary one, and whom to ask in turn."""
+        named = "model" in request.model_fields_set
+        first = model_name(request.model, self._engine.settings) if named else self._primary
+        messages = request.messages or [{"role": "user", "content": request.input}]
+        key = content_id(messages, first, request.params, request.repeat, None)
+        asked = request.model_copy(update={"model": first, "key": key})
+        return asked, (first,) if self._fallback in (None, first) else (first, str(self._fallback))
 
     async def aclose(self) -> None:
         """Close connections, and write what is left."""

@@ -24,6 +24,7 @@ from feedbackloop.errors import (
 )
 from feedbackloop.identity import utcnow
 from feedbackloop.models import AIRequest, AIResponse, Attempt
+from feedbackloop.pipeline.streaming import Feed
 from feedbackloop.providers import Provider
 
 T = TypeVar("T")
@@ -105,6 +106,13 @@ class Call:
     """Time spent in our own queues, which is not the model's fault."""
     sent: int = 0
     """Attempts that reached a provider."""
+    feed: Feed | None = None
+    """Where the text goes while it is made, if somebody wants to see it so."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether some of the answer has been handed on: from then on nothing can be asked again."""
+        return self.feed is not None and self.feed.begun
 
     def queued(self, seconds: float) -> None:
         """Do not hold a wait of our own making against the request."""
@@ -136,7 +144,7 @@ class Fallback:
             except ProviderError as error:
                 attempts += error.attempts
                 error.attempts = attempts
-                if number == len(self._targets):
+                if number == len(self._targets) or CALL.get().begun:
                     raise
             except Halted as error:
                 error.attempts = attempts + error.attempts
@@ -170,7 +178,7 @@ class Retry:
             except (ProviderError, Halted) as error:
                 attempts += error.attempts
                 error.attempts = attempts
-                if isinstance(error, Halted) or not error.retryable:
+                if isinstance(error, Halted) or not error.retryable or CALL.get().begun:
                     raise
                 if isinstance(error, RateLimited):
                     throttled += 1
@@ -280,7 +288,7 @@ class CircuitBreaker:
                     breaker.succeeded()
                 else:
                     breaker.failed(self._clock.now(), probe=probe)
-                    if probe and self._last:
+                    if probe and self._last and not CALL.get().begun:
                         continue  # a failed probe says nothing of this request: it goes on waiting
                 error.attempts = attempts
                 raise
@@ -340,6 +348,8 @@ class Timeout:
                     model=request.model, start=start, latency_ms=waited, error_type="ProviderTimeout", error=str(late)
                 )
             ]
+            if feed := CALL.get().feed:
+                feed.ended(late.attempts[0])
             raise late from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from feedbackloop.errors import BudgetExceeded, OutputInvalid, ProviderError, ProviderTimeout
 from feedbackloop.models import AIRequest, AIResponse, Attempt, ProcessingStatus
 from feedbackloop.pipeline.resilience import CALL, Clock
+from feedbackloop.pipeline.streaming import CANCELLED, Feed
 from feedbackloop.pricing import Prices, Tokens
 from feedbackloop.providers import Provider
 
@@ -22,7 +24,7 @@ DEFAULT_MAX_TOKENS = 2048
 
 COUNTS = ("tokens_used", "input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
 
-MAYBE_CHARGED = frozenset({None, ProviderTimeout.__name__, OutputInvalid.__name__})
+MAYBE_CHARGED = frozenset({None, ProviderTimeout.__name__, OutputInvalid.__name__, CANCELLED})
 """How attempts end that a model worked on: with an answer, with one that cannot be used, or unknown to us."""
 
 
@@ -47,9 +49,13 @@ class Priced:
             ProviderError: the provider's own, or one that stands for any other exception that escaped it.
         """
         start, began = self._clock.utc(), self._clock.now()
-        CALL.get().sent += 1
+        call = CALL.get()
+        call.sent += 1
         try:
-            response = await self._provider.complete(request)
+            if call.feed is None:
+                response = await self._provider.complete(request)
+            else:
+                response = await self._streamed(request, call.feed, start)
         except ProviderError as error:
             error.attempts = [self._failed(request, start, began, error)]
             raise
@@ -66,6 +72,23 @@ class Priced:
             odd.attempts = [self._failed(request, start, began, odd)]
             raise odd
         return self._answer(request, response, start, began)
+
+    async def _streamed(self, request: AIRequest, feed: Feed, start: datetime) -> AIResponse:
+        """The provider's answer, its text handed on as it comes where the provider can do that."""
+        feed.opened(request.model, start)
+        stream = None if feed.whole else getattr(self._provider, "stream", None)
+        if stream is None:
+            return await self._provider.complete(request)
+        last: AIResponse | None = None
+        async with aclosing(stream(request)) as chunks:
+            async for chunk in chunks:
+                if chunk.response is not None:
+                    last = chunk.response
+                elif chunk.text:
+                    feed.put(chunk.text)
+        if last is None:
+            raise OutputInvalid(f"{request.model} ended its stream without a response")
+        return last if last.ttft_ms is not None else last.model_copy(update={"ttft_ms": feed.ttft_ms})
 
     def _answer(self, request: AIRequest, response: AIResponse, start: datetime, began: float) -> AIResponse:
         known: dict[str, Any] = {
@@ -117,9 +140,12 @@ class Priced:
 
     def _failed(self, request: AIRequest, start: datetime, began: float, error: ProviderError) -> Attempt:
         waited = (self._clock.now() - began) * 1000 if self._live else None
-        return Attempt(
+        attempt = Attempt(
             model=request.model, start=start, latency_ms=waited, error_type=type(error).__name__, error=str(error)
         )
+        if feed := CALL.get().feed:
+            feed.ended(attempt)
+        return attempt
 
 
 def spent(attempts: list[Attempt]) -> float | None:

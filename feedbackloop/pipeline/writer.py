@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import sys
 import threading
 import time
 from collections.abc import Sequence
 
-from feedbackloop.errors import StoreError
+from feedbackloop.errors import RowsRefused, StoreError
 from feedbackloop.models import Record
 from feedbackloop.store import Store
+
+logger = logging.getLogger(__name__)
 
 FLUSH_S = 0.22
 """From one flush's start to the next: what a crash can cost is this, and the flush under way."""
 
+AGAIN_S = 1.0
+"""How long a writer that insists waits before it asks the store again."""
 
 SWITCH_S = 0.0005
 """Python's switch interval while a writer lives. At the usual 5 ms, a flush that takes 20 ms alone takes 150 beside a busy event
@@ -45,11 +50,17 @@ class Writer:
 
     When the store refuses (somebody else holds it past the deadline), `error` is set and nothing more is taken. What was
     answered is paid for, so closing tries once more to write what is left: whoever was in the way may be gone by then.
+
+    Args:
+        flush_s: from one flush's start to the next.
+        insist: keep everything and ask the store again until it takes it, for a service that must go on; `error` then says
+            why the store is behind, and is None again once it has caught up.
     """
 
-    def __init__(self, store: Store, *, flush_s: float = FLUSH_S) -> None:
+    def __init__(self, store: Store, *, flush_s: float = FLUSH_S, insist: bool = False) -> None:
         self._store = store
         self._flush_s = flush_s
+        self._insist = insist
         self._pending: list[Record] = []
         self._changed = threading.Condition()
         self._closed = False
@@ -66,7 +77,7 @@ class Writer:
             StoreError: the store refused an earlier batch.
         """
         with self._changed:
-            if self.error is not None:
+            if self.error is not None and not self._insist:
                 raise self.error
             if not self._pending:
                 self._changed.notify()
@@ -105,6 +116,7 @@ class Writer:
 
     def _work(self) -> None:
         last = 0.0
+        again = False
         while True:
             with self._changed:
                 while not self._pending and not self._closed:
@@ -116,15 +128,25 @@ class Writer:
                 if not batch and self._closed:
                     return
             last = time.monotonic()
-            if not self._write(batch):
+            written = self._write(batch, again=again)
+            again = not written
+            if not written:
                 with self._changed:
                     self._pending = [*batch, *self._pending]
-                return
+                    if not self._insist or self._closed:
+                        return
+                    self._changed.wait_for(lambda: self._closed, AGAIN_S)
 
     def _write(self, batch: Sequence[Record], *, again: bool = False) -> bool:
         try:
             # The first try may have written a part: all but the rows that the database refuses.
             self._store.append(batch, new_only=again)
+        except RowsRefused as error:
+            if not self._insist:
+                self.error = error
+                return False
+            # Asking again would not change what these rows are, and everything else is written.
+            logger.error("%s", error)  # noqa: TRY400 - the sentence says it all
         except Exception as error:
             named = f"{self._store.url}: {type(error).__name__}: {error}"
             self.error = error if isinstance(error, StoreError) else StoreError(named)

@@ -6,6 +6,8 @@ with `complete` and announce it under the entry-point group `feedbackloop.provid
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from feedbackloop.errors import UnknownName
@@ -13,7 +15,7 @@ from feedbackloop.models import AIRequest, AIResponse
 from feedbackloop.registry import Registry, near
 from feedbackloop.settings import Settings
 
-__all__ = ["PROVIDERS", "Provider", "create", "model_name", "provider_name"]
+__all__ = ["PROVIDERS", "Chunk", "Provider", "StreamingProvider", "create", "model_name", "provider_name"]
 
 
 class Provider(Protocol):
@@ -30,11 +32,29 @@ class Provider(Protocol):
     - `base_url` (str): decides whose prices apply;
     - `prepare(model) -> str | None`: called before a run pays for anything; raises the error that every call would meet
       (no key, no file, no function), and returns what besides messages and parameters decides the answer (a function's source);
-    - `aclose()` (async): frees what belongs to the running event loop.
+    - `aclose()` (async): frees what belongs to the running event loop;
+    - `stream(request)`: see `StreamingProvider`.
     """
 
     async def complete(self, request: AIRequest) -> AIResponse:
         """Answer the request, or raise a `ProviderError`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of an answer while it is made."""
+
+    text: str = ""
+    response: AIResponse | None = None
+    """The whole answer, as `complete` would have returned it; the last chunk has it, and no text."""
+
+
+class StreamingProvider(Provider, Protocol):
+    """A provider that can hand on its answer while it is made."""
+
+    def stream(self, request: AIRequest) -> AsyncIterator[Chunk]:
+        """Yield the text as it comes, then the response; raise a `ProviderError` wherever it fails. An async generator."""
         ...
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, field
 from json import JSONDecodeError
 from typing import Any
 
 import aiohttp
 from openai import (
     APIConnectionError,
+    APIError,
     APIStatusError,
     AsyncOpenAI,
+    AsyncStream,
     BadRequestError,
     DefaultAioHttpClient,
     NotFoundError,
@@ -27,9 +29,11 @@ from feedbackloop.errors import (
     OutputInvalid,
     ProviderError,
     ProviderTimeout,
+    ProviderUnavailable,
     SettingsError,
 )
 from feedbackloop.models import AIRequest, AIResponse
+from feedbackloop.providers import Chunk
 from feedbackloop.providers.endpoint import Endpoint, find_base_url
 from feedbackloop.settings import Settings
 from feedbackloop.text import storable
@@ -117,6 +121,52 @@ class OpenAIProvider:
             raise _typed(error, endpoint) from None
         return _answer(data, request, endpoint, (time.perf_counter() - started) * 1000)
 
+    async def stream(self, request: AIRequest) -> AsyncIterator[Chunk]:
+        """Answer the request while it is made; one call more where the endpoint wants another parameter or none.
+
+        Raises:
+            ProviderError: of the class that says what the endpoint or the connection did, whenever that happens.
+        """
+        endpoint = Endpoint.find(self.name, self._table)
+        client = await self._client(endpoint)
+        body = self._body(request) | {"stream": True, "stream_options": {"include_usage": True}}
+        while True:
+            started = time.perf_counter()
+            try:
+                stream = await client.post(
+                    "/chat/completions",
+                    cast_to=object,
+                    body=body,
+                    options=_OPTIONS,
+                    stream=True,
+                    stream_cls=AsyncStream[object],
+                )
+                break
+            except BadRequestError as error:
+                if "max_tokens" in body and _refuses_max_tokens(error):
+                    self._wants_completion_tokens.add(body["model"])
+                    body["max_completion_tokens"] = body.pop("max_tokens")
+                elif "stream_options" in body and "stream_options" in error.message:
+                    del body["stream_options"]
+                else:
+                    raise _typed(error, endpoint) from None
+            except Exception as error:
+                raise _typed(error, endpoint) from None
+        heard = _Heard()
+        async with stream:
+            try:
+                async for data in stream:
+                    if text := heard.take(data, endpoint):
+                        heard.ttft_ms = heard.ttft_ms or (time.perf_counter() - started) * 1000
+                        yield Chunk(text)
+            except ProviderError:
+                raise
+            except Exception as error:
+                raise _typed(error, endpoint) from None
+        latency_ms = (time.perf_counter() - started) * 1000
+        response = _answer(heard.whole(endpoint), request, endpoint, latency_ms)
+        yield Chunk(response=response.model_copy(update={"ttft_ms": heard.ttft_ms}))
+
     async def reachable(self) -> str:
         """A sentence such as "reachable, 12 models", from asking for the list of models.
 
@@ -186,6 +236,49 @@ class OpenAIProvider:
         return body
 
 
+@dataclass
+class _Heard:
+    """What a stream has said so far."""
+
+    texts: list[str] = field(default_factory=list)
+    message: Any = None
+    finish_reason: Any = None
+    usage: Any = None
+    model: Any = None
+    ttft_ms: float | None = None
+
+    def take(self, data: object, endpoint: Endpoint) -> str:
+        """Take in one event; returns its text, fit to be stored."""
+        if not isinstance(data, dict):
+            raise OutputInvalid(f"{endpoint.name} streamed something else than JSON objects")
+        self.model = data.get("model") or self.model
+        self.usage = data.get("usage") or self.usage
+        choices = data.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        if not isinstance(choice, dict):
+            return ""
+        self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            return ""
+        if delta.get("tool_calls") or delta.get("refusal"):
+            self.message = delta
+        text = delta.get("content")
+        if not isinstance(text, str):
+            return ""
+        self.texts.append(text)
+        return storable(text)[0]
+
+    def whole(self, endpoint: Endpoint) -> dict[str, Any]:
+        """The completion that `complete` would have been sent."""
+        if self.finish_reason is None:
+            raise ProviderUnavailable(f"{endpoint.name} ended its stream before the answer was complete")
+        text = "".join(self.texts)
+        message = self.message if self.message and not text else {"content": text}
+        choice = {"message": message, "finish_reason": self.finish_reason}
+        return {"choices": [choice], "usage": self.usage, "model": self.model}
+
+
 def _refuses_max_tokens(error: BadRequestError) -> bool:
     return "max_completion_tokens" in error.message and "max_tokens" in error.message
 
@@ -195,6 +288,8 @@ def _typed(error: Exception, endpoint: Endpoint) -> ProviderError:
         return endpoint.refusal(error.status_code, error.body, error.response.headers)
     if isinstance(error, APIConnectionError | aiohttp.ClientError | OSError):
         return endpoint.broken(error)
+    if type(error) is APIError:
+        return endpoint.refusal_in_200(error.body)  # an error among the events of a stream
     if isinstance(error, JSONDecodeError | UnicodeDecodeError | RecursionError):
         return OutputInvalid(endpoint.scrub(f"{endpoint.name} did not answer with JSON: {error}"))
     if isinstance(error, TypeError | ValueError):

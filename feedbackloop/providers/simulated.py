@@ -6,8 +6,10 @@ import asyncio
 import hashlib
 import json
 import math
+import re
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Annotated, Any, Literal
 
@@ -16,6 +18,7 @@ from pydantic import Field
 from feedbackloop import errors
 from feedbackloop.errors import InvalidRequest, ProviderError, SettingsError
 from feedbackloop.models import AIRequest, AIResponse
+from feedbackloop.providers import Chunk
 from feedbackloop.settings import Options, Settings, parse
 from feedbackloop.text import storable
 
@@ -76,6 +79,15 @@ class Behaviour(Options):
     """Take the time in earnest instead of only reporting it."""
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """What was drawn for one request."""
+
+    identity: bytes
+    latency_ms: float
+    outcome: AIResponse | ProviderError
+
+
 class SimulatedProvider:
     """Plays `simulated:NAME`, steered by the request's params (`Behaviour`).
 
@@ -108,6 +120,32 @@ class SimulatedProvider:
             ProviderError: the failure that was drawn.
         """
         behaviour = self._read(request)
+        drawn = self._draw(request, behaviour)
+        if behaviour.realtime:
+            await self._sleep(drawn.latency_ms / 1000)
+        return self._ended(drawn)
+
+    async def stream(self, request: AIRequest) -> AsyncIterator[Chunk]:
+        """The same answer, word by word after a quarter of its time; a failure comes before the first word.
+
+        Raises:
+            InvalidRequest: `params` holds a key or a value that makes no sense.
+            ProviderError: the failure that was drawn.
+        """
+        behaviour = self._read(request)
+        drawn = self._draw(request, behaviour)
+        first_ms = drawn.latency_ms / 4
+        if behaviour.realtime:
+            await self._sleep(first_ms / 1000)
+        response = self._ended(drawn)
+        words = re.findall(r"\S+\s*", response.output)
+        for place, word in enumerate(words):
+            if place and behaviour.realtime:
+                await self._sleep((drawn.latency_ms - first_ms) / (len(words) - 1) / 1000)
+            yield Chunk(word)
+        yield Chunk(response=response.model_copy(update={"ttft_ms": first_ms}))
+
+    def _draw(self, request: AIRequest, behaviour: Behaviour) -> _Drawn:
         asked = request.key or json.dumps([request.messages or request.input, request.repeat], default=str)
         identity = hashlib.blake2b(
             f"{behaviour.seed}|{request.model}|{asked}".encode("utf-8", "surrogatepass"), digest_size=16
@@ -118,17 +156,13 @@ class SimulatedProvider:
         latency_ms = behaviour.latency_ms * math.exp(behaviour.latency_sigma * _NORMAL.inv_cdf(min(speed, 1 - 2**-53)))
         if slow < behaviour.tail:
             latency_ms *= 10
-        if behaviour.realtime:
-            await self._sleep(latency_ms / 1000)
         if fails < behaviour.failure_rate and (error := _failure(behaviour, which)) is not None:
-            self._remember(identity, failed + 1)
-            raise error
-        self._failed.pop(identity, None)
+            return _Drawn(identity, latency_ms, error)
         output_tokens = max(1, round(behaviour.output_tokens * (0.5 + length)))
         output, repaired = storable(_text(request.input, good < behaviour.quality, output_tokens))
         characters = sum(len(str(message.get("content"))) for message in request.messages) or len(request.input)
         input_tokens = max(1, characters // 4)
-        return AIResponse(
+        response = AIResponse(
             request_id=request.id,
             output=output,
             model_used=request.model,
@@ -144,6 +178,14 @@ class SimulatedProvider:
             provider_model="simulated",
             metadata={"repaired": repaired} if repaired else {},
         )
+        return _Drawn(identity, latency_ms, response)
+
+    def _ended(self, drawn: _Drawn) -> AIResponse:
+        if isinstance(drawn.outcome, ProviderError):
+            self._remember(drawn.identity, self._failed.get(drawn.identity, 0) + 1)
+            raise drawn.outcome
+        self._failed.pop(drawn.identity, None)
+        return drawn.outcome
 
     def _read(self, request: AIRequest) -> Behaviour:
         # A run asks thousands of times in a row with equal parameters.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from feedbackloop.models import Policy, Variant
@@ -22,12 +23,19 @@ _NEWEST = "QUALIFY row_number() OVER (PARTITION BY task ORDER BY created_at DESC
 class Released:
     """The live policies, and all variants that one may ask for by name."""
 
-    mark: tuple[int, int]
-    """How many policies and variants there were: rows are never changed, so equal counts mean that nothing is new."""
+    mark: tuple[int, ...]
+    """How many rows there were: they are never changed, so equal counts mean that nothing is new."""
     policies: dict[str, Policy]
     """By task, the newest."""
     variants: list[Variant]
     """Newest first."""
+    tasks: frozenset[str] = frozenset()
+    """All tasks, also those without a policy."""
+
+    @cached_property
+    def by_id(self) -> dict[str, Variant]:
+        """The variants by their ids."""
+        return {variant.id: variant for variant in self.variants}
 
 
 def policies(store: Store, task: str | None = None) -> list[Policy]:
@@ -45,21 +53,25 @@ def live(store: Store, task: str) -> Policy | None:
     return found[0] if found else None
 
 
-def released(store: Store, known: tuple[int, int] | None = None) -> Released | None:
+_COUNTS = ", ".join(f"(SELECT count(*) FROM {table})" for table in ("policies", "variants", "runs", "tasks"))
+
+
+def released(store: Store, known: tuple[int, ...] | None = None) -> Released | None:
     """What is live, read under one lease; None if nothing was added since the `mark` that is known."""
 
     def look(connection: DuckDBPyConnection) -> Released | None:
-        connection.execute("SELECT (SELECT count(*) FROM policies), (SELECT count(*) FROM variants)")
-        count = connection.fetchall()[0]
-        mark = (int(count[0]), int(count[1]))
+        connection.execute(f"SELECT {_COUNTS}")
+        mark = tuple(int(count) for count in connection.fetchall()[0])
         if mark == known:
             return None
         found = _load(connection, Policy, f"SELECT * FROM policies {_NEWEST}")
         variants = _load(connection, Variant, "SELECT * FROM current_variants ORDER BY created_at DESC")
-        return Released(mark, {policy.task: policy for policy in found}, variants)
+        connection.execute("SELECT task FROM runs UNION SELECT name FROM tasks")
+        tasks = frozenset(str(row[0]) for row in connection.fetchall())
+        return Released(mark, {policy.task: policy for policy in found}, variants, tasks)
 
     if not store.exists():
-        return Released((0, 0), {}, []) if known != (0, 0) else None
+        return Released((), {}, []) if known != () else None
     return store.query(look)
 
 
