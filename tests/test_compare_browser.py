@@ -187,7 +187,7 @@ def hostile_store(path: Path) -> tuple[Store, Case]:
     case = Case(
         inputs={EVIL: EVIL, "other": EVIL * 3},
         messages=[{"role": EVIL, "content": EVIL}],
-        context=[{"title": EVIL, "text": EVIL}],
+        context=[{"title": EVIL, "text": EVIL}, "another text"],
         expected=EVIL,
         external_id=EVIL,
         segment=EVIL,
@@ -252,12 +252,17 @@ def test_names_and_labels_are_shown_and_do_nothing(page: Page, tmp_path: Path) -
                 for name in ("Markdown", "Mark differences"):
                     page.locator("label", has_text=name).first.click()
                     settled(page)
-            for name in ("What differs", "Change", "Issue", "document"):
-                for found in page.get_by_text(name).all()[:2]:
-                    if found.is_visible():
-                        found.click()
-                        page.wait_for_timeout(300)
-                        page.keyboard.press("Escape")
+                page.get_by_text("2 documents").click()
+                page.get_by_text("another text").wait_for()
+            else:
+                page.get_by_text("What differs").click()
+                page.get_by_text("Prompt of").first.wait_for()
+            folded = ["Change", *(["Filters"] if query else []), *(["Issue"] if "rater" in query else [])]
+            for name in folded:
+                page.get_by_role("button", name=name).first.click()
+                page.get_by_test_id("stPopoverBody").first.wait_for()
+                page.keyboard.press("Escape")
+                page.get_by_test_id("stPopoverBody").first.wait_for(state="detached")
             assert page.get_by_test_id("stException").count() == 0
             assert page.get_by_test_id("stMain").locator("img").count() == 0
     assert dialogs == []

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -83,11 +84,6 @@ def fill(
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "loop.duckdb")
-
-
-@pytest.fixture
 def filled(store: Store) -> Store:
     fill(store)
     return store
@@ -100,12 +96,6 @@ def standing(store: Store) -> list[Comparison]:
 def forget() -> None:
     """As a new process would begin."""
     dealing._dealers.clear()
-
-
-def expire(store: Store) -> None:
-    with store.lease() as connection:
-        connection.execute("UPDATE assignments SET expires = created_at + INTERVAL 1 MICROSECOND")
-    forget()
 
 
 def rate_all(store: Store, queue: Queue, rater: str, winner: items.Verdict = "left") -> list[Comparison]:
@@ -376,23 +366,37 @@ def test_a_pair_with_two_seats_goes_to_two_raters_and_to_neither_twice(filled: S
     assert set(Counter((one.case_id, one.seat) for one in given).values()) == {1}
 
 
-def test_an_abandoned_pair_goes_to_somebody_else(filled: Store) -> None:
+@pytest.fixture
+def fleeting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is given to a rater is theirs for a moment only."""
+    monkeypatch.setattr(seats, "HELD_FOR", timedelta(seconds=0.2))
+
+
+def test_a_pair_is_held_for_a_quarter_of_an_hour(filled: Store) -> None:
+    queue = comparisons.open_queue(filled, TASK, ["umbra", "lumen"], cases=[a_case(0).id])
+    pair = comparisons.next_pair(filled, queue, "Anna")
+    assert pair is not None
+    assert pair.assignment.expires - pair.assignment.created_at == timedelta(minutes=15)
+    assert comparisons.next_pair(filled, queue, "Ben") is None
+
+
+def test_an_abandoned_pair_goes_to_somebody_else(filled: Store, fleeting: None) -> None:
     queue = comparisons.open_queue(filled, TASK, ["umbra", "lumen"], cases=[a_case(0).id])
     left = comparisons.next_pair(filled, queue, "Anna")
     assert left is not None
-    assert comparisons.next_pair(filled, queue, "Ben") is None
-    assert left.assignment.expires - left.assignment.created_at == seats.HELD_FOR
-    expire(filled)
+    time.sleep(0.25)
     taken = comparisons.next_pair(filled, queue, "Ben")
     assert taken is not None
     assert taken.case.id == left.case.id
+    vote = comparisons.vote(filled, taken, "left", "Ben", 1.0)
     assert comparisons.next_pair(filled, queue, "Anna") is None
+    assert standing(filled) == [vote]
 
 
-def test_who_comes_back_late_is_still_heard(filled: Store) -> None:
+def test_who_comes_back_late_is_still_heard(filled: Store, fleeting: None) -> None:
     queue = comparisons.open_queue(filled, TASK, ["umbra", "lumen"], cases=[a_case(0).id])
     left = comparisons.next_pair(filled, queue, "Anna")
-    expire(filled)
+    time.sleep(0.25)
     assert left is not None
     comparisons.vote(filled, left, "tie", "Anna", 2000.0)
     assert [vote.rater for vote in standing(filled)] == ["Anna"]
@@ -458,8 +462,8 @@ def test_a_vote_and_the_next_pair_take_one_lease(filled: Store, monkeypatch: pyt
     queue = comparisons.open_queue(filled, TASK, ["umbra", "lumen"])
     pair = comparisons.next_pair(filled, queue, "Anna")
     taken = []
-    lease = Store.lease
-    monkeypatch.setattr(Store, "lease", lambda self, **named: taken.append(1) or lease(self, **named))
+    opened = Store._open
+    monkeypatch.setattr(Store, "_open", lambda self, *use, **named: taken.append(1) or opened(self, *use, **named))
     for _ in range(4):
         assert pair is not None
         pair = comparisons.vote_and_deal(filled, pair, "left", "Anna", 1.0).next
@@ -721,7 +725,9 @@ def test_processes_lose_no_vote_and_give_no_seat_twice(store: Store) -> None:
     fill(store, cases=20)
     queue = comparisons.open_queue(store, TASK, ["umbra", "lumen"], overlap=2)
     processes = [
-        subprocess.Popen([sys.executable, "-c", RATER, store.url, queue.id, rater], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", RATER, store.address, queue.id, rater], stdout=subprocess.PIPE, text=True
+        )
         for rater in ("Anna", "Ben", "Cleo")
     ]
     acknowledged = [id_ for process in processes for id_ in json.loads(process.communicate(timeout=60)[0])]

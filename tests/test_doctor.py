@@ -11,6 +11,7 @@ import pytest
 
 from feedbackloop import Store, Task
 from feedbackloop.doctor import Check, examine
+from feedbackloop.schema import MIGRATIONS
 
 SECRET = "sk-very-secret-1234"
 
@@ -68,7 +69,7 @@ def test_a_store_is_opened_and_counted() -> None:
     Store("loop.duckdb").append([Task(name="t")])
     checks = found()
     assert checks["store"].state == "ok"
-    assert "schema 1" in checks["store"].found
+    assert f"schema {len(MIGRATIONS)}" in checks["store"].found
     Path("else.duckdb").write_text("no database")
     assert (found("else.duckdb"))["store"].state == "problem"
     assert (found("nowhere/loop.duckdb"))["store"].state == "problem"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from datetime import timedelta
 
 import pytest
 from test_comparisons import TASK, a_case, a_variant, fill, forget, standing
@@ -26,11 +26,9 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    made = Store(tmp_path / "loop.duckdb")
-    fill(made)
-    return made
+@pytest.fixture(autouse=True)
+def _filled(store: Store) -> None:
+    fill(store)
 
 
 @pytest.fixture
@@ -344,13 +342,11 @@ def test_a_break_begins_a_new_session(store: Store, queue: Queue, clock: Clock) 
     sitting = sit(store, queue, clock)
     press(sitting, clock, "left")
     press(sitting, clock, "left")
-    first = standing(store)[0].id
-    with store.lease() as connection:
-        connection.execute(
-            "UPDATE comparisons SET created_at = created_at - INTERVAL 1 DAY WHERE id = ?",
-            [first],
-        )
+    (first, _) = standing(store)
+    yesterday = first.created_at - timedelta(days=1)
+    store.append([first.model_copy(update={"id": "earlier", "created_at": yesterday, "supersedes": first.id})])
     assert comparisons.session_summary(store, queue, "Anna").judged == 1
+    assert comparisons.session_summary(store, queue, "Anna", yesterday).judged == 2
 
 
 def test_a_case_has_a_heading() -> None:

@@ -56,7 +56,7 @@ def gate(
     record: Annotated[bool, typer.Option("--record/--no-record", help="Store the decision.")] = True,
     store: StoreOption = None,
 ) -> None:
-    """Decide by blind votes whether a candidate may take the baseline's place.
+    """Decide by blind votes whether to release a candidate.
 
     It may be asked after every vote: the interval stays right however often it is looked at. Exits with 0 if the candidate is to be released, with 100 if not or not yet, with 1 on an error.
 

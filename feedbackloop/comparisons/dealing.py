@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from feedbackloop.comparisons.deck import Deck
@@ -258,7 +257,7 @@ class Dealer:
         ][:AHEAD]
 
 
-_dealers: OrderedDict[tuple[Path, str], Dealer] = OrderedDict()
+_dealers: OrderedDict[tuple[str, str], Dealer] = OrderedDict()
 _dealers_lock = threading.Lock()
 
 
@@ -269,7 +268,7 @@ def dealer(store: Store, queue: Queue) -> Dealer:
         return known
     made = Dealer(store, queue)
     with _dealers_lock:
-        known = _dealers.setdefault((store.path, queue.id), made)
+        known = _dealers.setdefault((store.address, queue.id), made)
         while len(_dealers) > _KEPT_QUEUES:
             _dealers.popitem(last=False)
         return known
@@ -277,7 +276,7 @@ def dealer(store: Store, queue: Queue) -> Dealer:
 
 def known_dealer(store: Store, queue: Queue) -> Dealer | None:
     """The queue if this process knows it already."""
-    place = (store.path, queue.id)
+    place = (store.address, queue.id)
     with _dealers_lock:
         if place in _dealers:
             _dealers.move_to_end(place)

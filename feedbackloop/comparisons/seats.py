@@ -47,6 +47,8 @@ class Seats:
     def judge(self, key: Key, rater: str, id_: str | None) -> None:
         """A rater has judged a pair, or (None) has taken that back."""
         self._raters(key).setdefault(rater, _Rater()).judged = id_
+        if id_ is None:
+            self._holding.setdefault(rater, set()).add(key)
 
     def give(self, assignment: Assignment) -> None:
         """A rater was given a pair, or has passed it on."""
