@@ -4,7 +4,8 @@ import streamlit as st
 
 from feedbackloop.pages import context
 
-st.set_page_config(page_title="feedbackloop", page_icon=":material/cycle:", layout="wide")
+st.set_page_config(page_title="feedbackloop", page_icon=context.ICON, layout="wide", initial_sidebar_state=220)
+context.fill()
 context.restore()
 
 pages = {

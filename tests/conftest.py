@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,9 @@ def demo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from feedbackloop.demo import make_demo
 
     path = tmp_path_factory.mktemp("demo") / "demo.duckdb"
-    asyncio.run(make_demo(Store(path)))
+    # In a thread: where a browser is open, its driver's event loop runs in this one.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, make_demo(Store(path))).result()
     return path
 
 

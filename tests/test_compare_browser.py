@@ -167,9 +167,6 @@ def test_a_vote_is_stored_and_shown(page: Page, address: str, store: Store, ids:
     assert votes == [[False, ids[5]]]
 
 
-FAVICON = "/materialsymbolsrounded/cycle/default/24px.svg"
-"""Streamlit fetches the app's icon from outside as long as `app.py` names one of Material's; nothing else may leave."""
-
 EVIL = "![x](http://example.com/name.png) <img src=http://example.com/n.png onerror=alert(1)> :material/home: $x$ "
 
 
@@ -267,4 +264,4 @@ def test_names_and_labels_are_shown_and_do_nothing(page: Page, tmp_path: Path) -
             assert page.get_by_test_id("stMain").locator("img").count() == 0
     assert dialogs == []
     outside = {one for one in asked if urlparse(one).netloc != urlparse(url).netloc and not one.startswith("data:")}
-    assert not {one for one in outside if not one.endswith(FAVICON)}
+    assert not outside

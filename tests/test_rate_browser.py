@@ -80,7 +80,7 @@ def pair_id(page: Page) -> str:
 
 def open_queue(page: Page, address: str, queue: Queue, rater: str = "Anna") -> str:
     """Open a queue as its full page; returns what names the pair on the screen."""
-    page.goto(f"{address}/rate?queue={queue.id}&rater={rater}")
+    page.goto(f"{address}/rate?queue={queue.id}&rater={rater}&baseline=lumen")
     return settled(page)
 
 
@@ -207,6 +207,12 @@ def test_a_reload_goes_on_with_the_same_pair_and_the_last_vote(
 ) -> None:
     open_queue(page, address, queue)
     press(page, "1")
+    page.keyboard.press("m")
+    page.get_by_role("button", name="Show as plain text").wait_for()
+    assert page.evaluate("window.broken") is None
+    page.keyboard.press("m")
+    page.get_by_role("button", name="Show as Markdown").wait_for()
+    page.wait_for_selector(browser.FINISHED)
     here, texts = number_on_screen(page), page.locator('[class*="st-key-pair-"]').inner_text()
     page.reload()
     settled(page)

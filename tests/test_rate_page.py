@@ -112,7 +112,7 @@ def test_a_leaderboard_and_single_answers_can_be_chosen(store: Store) -> None:
     opened = rate(rater="Anna")
     opened.segmented_control(key="rating-kind").set_value("All variants").run()
     assert "9 pairs to judge" in words(opened)
-    opened.multiselect(key="rating-many").unselect(opened.multiselect(key="rating-many").value[0]).run()
+    opened.multiselect[0].unselect(opened.multiselect[0].value[0]).run()
     assert "3 pairs to judge" in words(opened)
     opened.segmented_control(key="rating-kind").set_value("One answer at a time").run()
     assert "3 answers to judge" in words(opened)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -15,8 +14,8 @@ from feedbackloop import plots
 from feedbackloop.errors import SettingsError, StoreError, UnknownName
 from feedbackloop.models import AIRequest, AIResponse
 from feedbackloop.queries.verdicts import Selection
-from feedbackloop.results import results, trends
-from feedbackloop.results.trends import qualities
+from feedbackloop.results import results, timeline, trends
+from feedbackloop.results.timeline import qualities
 
 
 @pytest.fixture
@@ -134,7 +133,7 @@ def test_answers_without_a_run_have_no_run_but_a_day(two_runs) -> None:
 
 
 def test_the_oldest_of_too_many_steps_are_left_out(two_runs, monkeypatch) -> None:
-    monkeypatch.setattr(sys.modules["feedbackloop.results.trends"], "MOST_STEPS", 1)
+    monkeypatch.setattr(timeline, "MOST_STEPS", 1)
     found = trends(two_runs.store)
     assert ([rung.id for rung in found.rungs], found.left_out) == ([two_runs.runs[1].id], 1)
     assert {point.rung for point in found.points} == {0}

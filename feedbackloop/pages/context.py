@@ -16,6 +16,7 @@ from feedbackloop import queries
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.identity import utcnow
 from feedbackloop.models import Variant
+from feedbackloop.pages import answer
 from feedbackloop.settings import Settings
 from feedbackloop.store import Store
 
@@ -23,6 +24,9 @@ Parameters = ParamSpec("Parameters")
 Value = TypeVar("Value")
 
 _FOLDER = Path(__file__).parent
+
+ICON = _FOLDER / "icon.png"
+"""Of the browser's tab: a file, since Streamlit fetches its own signs from elsewhere."""
 
 DEMO_FILE = "demo.duckdb"
 """The demo's own store, in the working directory; the user's is never touched by it."""
@@ -83,7 +87,12 @@ def run(page: Any) -> None:
     try:
         page.run()
     except FeedbackLoopError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(answer.escaped(str(error)), icon=":material/error:")
+
+
+def fill() -> None:
+    """Use the window: Streamlit leaves a hand's breadth above each page."""
+    st.html("<style>[data-testid=stMainBlockContainer] { padding-top: 3rem; }</style>")
 
 
 def store() -> Store:
@@ -137,7 +146,9 @@ def scope() -> Scope | None:
             baseline = variants[names.index(chosen)]
         period = choice("Period", list(PERIODS), "period", width=150)
     length = PERIODS[period]
-    return Scope(task, baseline, variants, None if length is None else utcnow() - length)
+    return Scope(
+        task, baseline, variants, None if length is None else utcnow().replace(second=0, microsecond=0) - length
+    )
 
 
 def choice(

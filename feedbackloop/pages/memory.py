@@ -6,6 +6,7 @@ was drawn waits to be sent. With pandas and Plotly loaded that takes 85 ms; with
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 
@@ -16,6 +17,9 @@ def freeze_modules() -> None:
     """Take what the modules hold out of the collector's sight; again only when more modules have come."""
     global _frozen  # noqa: PLW0603
     if len(sys.modules) > _frozen + 20:
+        if not _frozen:
+            # At its end the interpreter has to find everything, or DuckDB's bindings complain of what they never got back.
+            atexit.register(gc.unfreeze)
         _frozen = len(sys.modules)
         gc.collect()
         gc.freeze()

@@ -14,7 +14,7 @@ from feedbackloop.plots import look
 from feedbackloop.plots.tradeoffs import PER
 from feedbackloop.results import Player, wording
 from feedbackloop.results.samples import FRACTION
-from feedbackloop.results.trends import Point, Trends
+from feedbackloop.results.timeline import Point, Trends
 from feedbackloop.stats.interval import Interval
 
 MOST_LINES = 12

@@ -104,7 +104,14 @@ def _counted(store: Store, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
                count(*) FILTER (status = 'failed') AS failed, count(*) FILTER (cached) AS cached,
                coalesce(sum(spent_usd) FILTER (NOT cached), 0) AS spent_usd,
                count(*) FILTER (spent_usd IS NULL AND NOT cached) AS unpriced
-        FROM current_responses WHERE run_id IN (SELECT unnest(?)) GROUP BY run_id
+        FROM (
+            SELECT request.run_id, response.status, response.cached, response.spent_usd
+            FROM requests request JOIN responses response ON response.request_id = request.id
+            WHERE request.run_id IN (SELECT unnest(?))
+            QUALIFY row_number() OVER (
+                PARTITION BY request.run_id, request.case_id, request.variant_id, request.repeat
+                ORDER BY response.status = 'completed' DESC, response.created_at DESC, response.id DESC) = 1
+        ) GROUP BY run_id
         """,
         [list(run_ids)],
     )

@@ -10,7 +10,7 @@ from feedbackloop.results.players import Player, Players, players
 from feedbackloop.results.ranking import Ranking, Rated, ranking
 from feedbackloop.results.report import Results, named_task, of_checks, results
 from feedbackloop.results.scores import ALL_CHECKS, Score, Scores, scores
-from feedbackloop.results.trends import Trends, trends
+from feedbackloop.results.timeline import Trends, trends
 from feedbackloop.results.verdict import Raters, Row, Verdict, verdict
 
 __all__ = [

@@ -63,7 +63,15 @@ def scores(store: Store, selection: Selection) -> Scores:
         words = measures.labels(store, selection)
         rows += _shares(words, players(store, selection.task, selection.by, words["player"]))
         errors = int(words[words["label"].isna()]["answers"].sum())
-    return Scores(selection.rater_kind, tuple(rows), overall, errors)
+    order = players(store, selection.task, selection.by).ids if rows else ()
+    return Scores(selection.rater_kind, _arranged(rows, order), _arranged(overall, order), errors)
+
+
+def _arranged(rows: Sequence[Score], order: Sequence[str]) -> tuple[Score, ...]:
+    """Metrics as they came, and within each the players as they first ran."""
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    places = {id_: place for place, id_ in enumerate(order)}
+    return tuple(sorted(rows, key=lambda row: (metrics.index(row.metric), places.get(row.player.id, len(places)))))
 
 
 def _numbers(store: Store, selection: Selection) -> tuple[list[Score], tuple[Score, ...]]:

@@ -27,14 +27,16 @@ def choose(scope: Scope, rater: str | None) -> None:
     statuses = [one for one in context.read(comparisons.queues, scope.task) if one.is_open][:_SHOWN]
     if statuses:
         st.subheader("Go on with a queue")
-        for status in statuses:
-            _queue(status, labels, rater)
+        for number, status in enumerate(statuses):
+            _queue(status, labels, rater, first=number == 0)
     st.subheader("Choose two variants" if not statuses else "Or begin a new one")
     if not scope.variants:
         st.info("This task has no answers yet.", icon=":material/info:")
         context.link("runs", "Start a run, or bring answers made elsewhere", icon=":material/play_circle:")
         return
-    _new(scope, labels, rater)
+    picked = _pick(scope, labels)
+    if picked is not None:
+        _begin(scope, *picked, rater, first=not statuses)
 
 
 def name_yourself(key: str) -> None:
@@ -61,13 +63,14 @@ def invite(queue: Queue, key: str) -> None:
         place = urlsplit(str(st.context.url or ""))
         link = urlunsplit((place.scheme, place.netloc, "/", urlencode(parameters), ""))
         st.code(link, language=None, wrap_lines=True)
+    each = "Each answer" if queue.purpose == "single" else "Each pair"
     if queue.overlap == 1:
-        st.caption("Each pair goes to one of you: you share the work.")
+        st.caption(f"{each} goes to one of you: you share the work.")
     else:
-        st.caption(f"Each pair goes to {queue.overlap} of you: then you see where you differ.")
+        st.caption(f"{each} goes to {queue.overlap} of you: then you see where you differ.")
 
 
-def _queue(status: QueueStatus, labels: dict[str, str], rater: str | None) -> None:
+def _queue(status: QueueStatus, labels: dict[str, str], rater: str | None, *, first: bool) -> None:
     queue = status.queue
     with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"queue-{queue.id}"):
         names = [labels.get(id_, id_[:4]) for id_ in queue.variants]
@@ -83,11 +86,16 @@ def _queue(status: QueueStatus, labels: dict[str, str], rater: str | None) -> No
         )
         with st.popover("Invite", icon=":material/person_add:"):
             invite(queue, f"invite-{queue.id}")
-        if st.button("Go on" if rater in status.raters else "Rate", key=f"open-{queue.id}", type="primary"):
+        if st.button(
+            "Go on" if rater in status.raters else "Rate",
+            key=f"open-{queue.id}",
+            type="primary" if first else "secondary",
+        ):
             context.go("rate", queue=queue.id)
 
 
-def _new(scope: Scope, labels: dict[str, str], rater: str | None) -> None:
+def _pick(scope: Scope, labels: dict[str, str]) -> tuple[list[str], comparisons.Purpose] | None:
+    """Which variants, and what for."""
     kinds: list[Kind] = ["Two variants", "All variants", "One answer at a time"]
     if len(scope.variants) < 3:
         kinds.remove("All variants")
@@ -95,48 +103,35 @@ def _new(scope: Scope, labels: dict[str, str], rater: str | None) -> None:
         kinds.remove("Two variants")
         st.info("There is one variant only: add a second one to compare.", icon=":material/info:")
     kind = st.segmented_control("What to judge", kinds, default=kinds[0], required=True, key="rating-kind")
+    ids = [variant.id for variant in scope.variants]
     if kind == "Two variants":
-        _two(scope, labels, rater)
-    elif kind == "All variants":
-        chosen = st.multiselect(
-            "Variants",
-            [variant.id for variant in scope.variants],
-            default=_newest(scope.variants),
-            format_func=lambda id_: labels[id_],
-            key="rating-many",
-        )
-        _begin(scope, chosen, "leaderboard", rater)
-    elif kind == "One answer at a time":
-        chosen = st.multiselect(
-            "Variants",
-            [variant.id for variant in scope.variants],
-            default=[scope.variants[0].id],
-            format_func=lambda id_: labels[id_],
-            key="rating-one",
-        )
-        _begin(scope, chosen, "single", rater)
+        return _two(scope, labels), "decision"
+    default = _newest(scope.variants) if kind == "All variants" else ids[:1]
+    chosen = st.multiselect("Variants", ids, default, format_func=lambda id_: labels[id_], key=f"rating-{kind}")
+    fewest = 2 if kind == "All variants" else 1
+    if len(chosen) < fewest:
+        st.caption(f"Choose at least {'two' if fewest == 2 else 'one'}.")
+        return None
+    return chosen, "leaderboard" if kind == "All variants" else "single"
 
 
-def _two(scope: Scope, labels: dict[str, str], rater: str | None) -> None:
+def _two(scope: Scope, labels: dict[str, str]) -> list[str]:
     ids = [variant.id for variant in scope.variants]
     base = scope.baseline.id if scope.baseline else ids[0]
     with st.container(horizontal=True):
         first = st.selectbox(
-            "Variant", ids, index=ids.index(base), format_func=lambda id_: labels[id_], key="rating-a", width=260
+            "Variant", ids, ids.index(base), format_func=lambda id_: labels[id_], key="rating-a", width=260
         )
         others = [id_ for id_ in ids if id_ != first]
         wanted = st.query_params.get("variant")
         start = others.index(wanted) if wanted in others else 0
-        second = st.selectbox(
-            "against", others, index=start, format_func=lambda id_: labels[id_], key="rating-b", width=260
-        )
-    _begin(scope, [first, second], "decision", rater)
+        second = st.selectbox("against", others, start, format_func=lambda id_: labels[id_], key="rating-b", width=260)
+    return [first, second]
 
 
-def _begin(scope: Scope, variants: Sequence[str], purpose: comparisons.Purpose, rater: str | None) -> None:
-    if len(variants) < (1 if purpose == "single" else 2):
-        st.caption("Choose at least one." if purpose == "single" else "Choose at least two.")
-        return
+def _begin(
+    scope: Scope, variants: Sequence[str], purpose: comparisons.Purpose, rater: str | None, *, first: bool
+) -> None:
     outlook = context.read(comparisons.outlook, scope.task, tuple(variants), purpose, rater=rater)
     noun = "answer" if purpose == "single" else "pair"
     _what_there_is(outlook, noun, rater)
@@ -159,7 +154,9 @@ def _begin(scope: Scope, variants: Sequence[str], purpose: comparisons.Purpose, 
             )
         else:
             name = rater
-        go = st.button("Start rating", type="primary", key="rating-start", icon=":material/play_arrow:")
+        go = st.button(
+            "Start rating", type="primary" if first else "secondary", key="rating-start", icon=":material/play_arrow:"
+        )
     if go:
         if not name.strip():
             st.warning("Type your name first.", icon=":material/info:")

@@ -12,6 +12,8 @@ from feedbackloop.pages.rating import bar, ending, look
 from feedbackloop.results.wording import duration
 from feedbackloop.store import Store
 
+_MARKDOWN = "rating-markdown"
+
 
 def sitting(store: Store, queue: Queue, rater: str) -> Sitting:
     """The rater at this queue: where the store says that they are."""
@@ -44,7 +46,7 @@ def _draw(sitting: Sitting, names: dict[str, str]) -> None:
         _top(sitting)
         if sitting.problem:
             st.error(sitting.problem, icon=":material/error:")
-        markdown = bool(st.session_state.get("rating-markdown", False))
+        markdown = bool(st.session_state.get(_MARKDOWN, False))
         if item is not None:
             with st.container(key="rating-case", gap="xsmall"):
                 answer.inputs(item.case, f"case-{item.id}", markdown=markdown)
@@ -56,7 +58,10 @@ def _draw(sitting: Sitting, names: dict[str, str]) -> None:
         with st.container(
             horizontal=True, vertical_alignment="center", gap="medium", width="content", key="rating-tools"
         ):
-            st.toggle("Markdown", key="rating-markdown")
+            # No toggle: while a switch has the focus, Streamlit takes keys for its own.
+            words = "Show as plain text" if markdown else "Show as Markdown"
+            shortcut = None if sitting.writing else "M"
+            st.button(words, key="rating-format", shortcut=shortcut, type="tertiary", on_click=_turn)
             st.button("Finish for now", key="rating-finish", type="tertiary", on_click=_finish, args=(sitting,))
     bar.draw(sitting)
     sitting.shown()
@@ -107,3 +112,7 @@ def _single(single: Single, names: dict[str, str], *, markdown: bool) -> None:
 
 def _finish(sitting: Sitting) -> None:
     sitting.finished = True
+
+
+def _turn() -> None:
+    st.session_state[_MARKDOWN] = not st.session_state.get(_MARKDOWN, False)
