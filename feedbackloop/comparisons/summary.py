@@ -24,6 +24,7 @@ BREAK = timedelta(minutes=30)
 """Who has judged nothing for so long begins a new session."""
 
 _SHOWN = 50
+_LONGEST_S = 600.0
 
 Row = TypeVar("Row", Comparison, Rating)
 
@@ -78,7 +79,7 @@ class SessionSummary:
 
     judged: int
     seconds: float
-    """Spent looking, as far as it was measured."""
+    """Spent looking, as far as it was measured; who stayed away for long has not looked for longer than ten minutes."""
     not_blind: int
     """Of what was judged, how much counts apart, since its names were seen before."""
     standings: tuple[Standing, ...]
@@ -108,7 +109,7 @@ def session_summary(store: Store, queue: Queue, rater: str, since: datetime | No
     )
     return SessionSummary(
         judged=len(votes),
-        seconds=sum(vote.seconds or 0.0 for vote in votes),
+        seconds=sum(min(vote.seconds or 0.0, _LONGEST_S) for vote in votes),
         not_blind=sum(not vote.blind for vote in votes),
         standings=standings,
         differences=_differences(everyone, rater, names, cases),
@@ -178,7 +179,7 @@ def _of_singles(
     )
     return SessionSummary(
         judged=len(by_answer),
-        seconds=sum(max(one.seconds or 0.0 for one in answer) for answer in by_answer.values()),
+        seconds=sum(min(max(one.seconds or 0.0 for one in answer), _LONGEST_S) for answer in by_answer.values()),
         not_blind=sum(not one.blind for one in revealed),
         standings=tuple(standings),
         differences=(),

@@ -10,7 +10,7 @@ from feedbackloop.models import Decision, Policy
 _GUARDS = {
     "cost": "mean cost of an answer",
     "p95_latency": "95th percentile of latency",
-    "failures": "failed requests",
+    "failures": "failure rate",
     "saving": "saving",
 }
 
@@ -94,7 +94,7 @@ def receipt(decision: Decision, *, store: str | None = None, policy: Policy | No
             "",
             f"Undo release {policy.id[:8]}:",
             "",
-            f"    feedbackloop rollback --task {shlex.quote(decision.task)}{where}",
+            f"    feedbackloop rollback {shlex.quote(decision.task)}{where}",
         ]
     return "\n".join(lines) + "\n"
 

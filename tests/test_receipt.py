@@ -1,0 +1,102 @@
+"""Decisions in words, and on the command line."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+import feedbackloop as fl
+from feedbackloop.cli import app
+from feedbackloop.improve import policy
+from feedbackloop.improve.gate import assess
+from feedbackloop.improve.receipt import evidence, people, receipt, sentence
+from feedbackloop.models import Decision
+
+
+@pytest.fixture
+def store(tmp_path, demo_file) -> fl.Store:
+    shutil.copy(demo_file, tmp_path / "loop.duckdb")
+    return fl.Store(tmp_path / "loop.duckdb")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason", "said"),
+    [
+        ("promote", "better", "Release new@2222 in place of old@1111: it is preferred."),
+        ("promote", "no_worse", "Release new@2222 in place of old@1111: it is no worse, and cheaper or faster."),
+        ("keep", "worse", "Keep old@1111: new@2222 is worse."),
+        ("keep", "guard:cost", "Keep old@1111: the mean cost of an answer of new@2222 is beyond what the rule allows."),
+        ("undecided", "guard:failures", "Not yet: the failure rate of new@2222 looks beyond what the rule allows."),
+        (
+            "undecided",
+            "too_few",
+            "Too early to say whether new@2222 may replace old@1111: about 31 more votes would tell.",
+        ),
+    ],
+)
+def test_each_verdict_is_a_sentence(verdict, reason, said) -> None:
+    names = {"1": "old@1111", "2": "new@2222"}
+    decision = Decision(
+        task="t",
+        baseline="1",
+        candidate="2",
+        goal="better",
+        verdict=verdict,
+        reason=reason,
+        more_needed=31,
+        evidence={"names": names},
+    )
+    assert sentence(decision) == said
+
+
+def test_people_are_named() -> None:
+    assert people([]) == "nobody"
+    assert people(["Anna"]) == "Anna"
+    assert people(["Anna", "Ben"]) == "Anna and Ben"
+    assert people(["Anna", "Ben", "Cleo", "Dan", "Eva"]) == "Anna, Ben, Cleo and 2 others"
+
+
+def test_the_demo_is_decided_in_words(store) -> None:
+    found = assess(store, "demo-support", "steps").decision
+    assert "blind votes on" in evidence(found)
+    assert "Anna and Ben" in evidence(found)
+    text = receipt(found, store="team.duckdb")
+    assert "feedbackloop gate steps@" in text
+    assert "--store team.duckdb" in text
+    assert "Undo" not in text
+    released = policy.promote(store, "demo-support", "steps", decision_id=found.id)
+    assert "feedbackloop rollback demo-support" in receipt(found, policy=released)
+
+
+def test_names_cannot_do_anything_in_a_receipt() -> None:
+    evil = "[x](http://e.example)<img src=x>|`"
+    decision = Decision(
+        task=evil,
+        baseline="1",
+        candidate="2",
+        goal="better",
+        verdict="keep",
+        reason="worse",
+        evidence={"names": {"1": evil, "2": "b"}},
+    )
+    prose = receipt(decision).split("Reproduce:")[0]
+    assert not re.search(r"(?<!\\)\]\(", prose)
+    assert "<img" not in prose.replace("\\<img", "")
+
+
+def test_the_gate_exits_with_100_unless_it_promotes(store, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = CliRunner().invoke(app, ["gate", "careless"])
+    assert shown.exit_code == 100
+    assert "careless@" in shown.output
+    kept = store.load(Decision, "SELECT * FROM decisions")
+    assert [one.verdict in ("keep", "undecided") for one in kept] == [True]
+    printed = CliRunner().invoke(
+        app, ["gate", "careless", "--receipt", "--no-record", "--goal", "no_worse", "--max-cost", "0.5"]
+    )
+    assert printed.output.startswith("### ")
+    assert "| mean cost of an answer |" in printed.output
+    assert len(store.load(Decision, "SELECT * FROM decisions")) == 1
