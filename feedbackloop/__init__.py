@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from feedbackloop.datasets import Dataset, open_dataset
     from feedbackloop.errors import FeedbackLoopError
+    from feedbackloop.findings import Results, results, trends
     from feedbackloop.importers import import_answers, import_votes
     from feedbackloop.improve import ExportResult, export_preferences
     from feedbackloop.improve.gate import Rule, assess, decide
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from feedbackloop.pipeline import Engine, FeedbackLoop, Progress, RunResult, resume, run, run_spec
     from feedbackloop.pipeline import FeedbackLoop as FeedbackLoopArchitecture
     from feedbackloop.pipeline.monitor import monitor
-    from feedbackloop.results import Results, results, trends
     from feedbackloop.settings import Limits, Settings
     from feedbackloop.spec import RunSpec, load_spec
     from feedbackloop.store import Store
@@ -68,7 +68,7 @@ _HOMES = {
     "ProcessingStatus": "models",
     "Progress": "pipeline",
     "Rating": "models",
-    "Results": "results",
+    "Results": "findings",
     "Rule": "improve.gate",
     "Run": "models",
     "RunResult": "pipeline",
@@ -94,12 +94,12 @@ _HOMES = {
     "plots": "plots:*",
     "promote": "improve.policy",
     "rate": "comparisons",
-    "results": "results",
+    "results": "findings",
     "resume": "pipeline",
     "rollback": "improve.policy",
     "run": "pipeline",
     "run_spec": "pipeline",
-    "trends": "results",
+    "trends": "findings",
     "undo": "comparisons",
     "vote": "comparisons",
 }

@@ -27,7 +27,7 @@ LAYERS = [
         "bundled",
     },
     {"providers", "queries"},
-    {"graders", "comparisons", "importers", "plots", "results"},
+    {"graders", "comparisons", "importers", "plots", "findings"},
     {"pipeline"},
     {"improve", "demo", "doctor"},
     {"cli", "client", "pytest_plugin", "gateway", "pages", "__main__"},
@@ -44,7 +44,7 @@ WITHIN = {
     "places": {"lease", "rows", "schema"},
     "store": {"places", "rows", "schema"},
     "doctor": {"demo"},
-    "plots": {"results"},
+    "plots": {"findings"},
     "__main__": {"cli"},
 }
 HOMES = {

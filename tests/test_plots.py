@@ -12,8 +12,8 @@ from votes_store import Votes, make
 
 import feedbackloop as fl
 from feedbackloop import plots
+from feedbackloop.findings import Results, results, trends
 from feedbackloop.plots import look
-from feedbackloop.results import Results, results, trends
 from feedbackloop.stats.interval import Interval
 
 FIGURES = {

@@ -16,10 +16,10 @@ from votes_store import START, Votes, make
 
 import feedbackloop as fl
 from feedbackloop.errors import StoreError, UnknownName
+from feedbackloop.findings import results, sentence, verdict, wording
+from feedbackloop.findings.verdict import Raters
 from feedbackloop.models import AIRequest, AIResponse, Case, ProcessingStatus
 from feedbackloop.queries.verdicts import Selection
-from feedbackloop.results import results, sentence, verdict, wording
-from feedbackloop.results.verdict import Raters
 from feedbackloop.stats.interval import Interval
 
 
@@ -558,8 +558,8 @@ def test_results_do_not_change_the_demo(demo_file, tmp_path) -> None:
 
 
 def test_results_can_be_called_whatever_was_imported_before() -> None:
-    # `feedbackloop.results` is a folder too: whoever imports it first must not take the function's place.
-    for before in ("fl.plots", "fl.results", "from feedbackloop.results import trends"):
+    # `feedbackloop.findings` is a folder too: whoever imports it first must not take the function's place.
+    for before in ("fl.plots", "fl.results", "from feedbackloop.findings import trends"):
         code = f"import feedbackloop as fl\n{before}\nfl.plots.forest(fl.results(fl.Store('none.duckdb')))"
         ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert "none.duckdb: there is no such store yet" in ran.stderr, ran.stderr

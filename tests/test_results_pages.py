@@ -95,10 +95,10 @@ def test_every_chart_shows_its_line_of_python(demo) -> None:
     for code in codes:
         assert f"fl.Store({str(demo)!r})" in code
         body = code.replace("fl.plots", "plots").replace("fl.results", "results").replace("fl.trends", "trends")
-        exec("from feedbackloop import plots\nfrom feedbackloop.results import results, trends\n" + body, namespace)
+        exec("from feedbackloop import plots\nfrom feedbackloop.findings import results, trends\n" + body, namespace)
     (code,) = [one.value for one in page("trends").code]
     body = code.replace("fl.plots", "plots").replace("fl.trends", "trends")
-    exec("from feedbackloop import plots\nfrom feedbackloop.results import trends\n" + body, namespace)
+    exec("from feedbackloop import plots\nfrom feedbackloop.findings import trends\n" + body, namespace)
 
 
 def test_kinds_of_raters_have_tabs(demo) -> None:

@@ -12,10 +12,10 @@ from votes_store import START, Votes, make
 import feedbackloop as fl
 from feedbackloop import plots
 from feedbackloop.errors import SettingsError, StoreError, UnknownName
+from feedbackloop.findings import results, timeline, trends
+from feedbackloop.findings.timeline import qualities
 from feedbackloop.models import AIRequest, AIResponse
 from feedbackloop.queries.verdicts import Selection
-from feedbackloop.results import results, timeline, trends
-from feedbackloop.results.timeline import qualities
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import streamlit as st
 
 from feedbackloop import comparisons
 from feedbackloop.errors import FeedbackLoopError
+from feedbackloop.findings import results
 from feedbackloop.improve import gate, policy
 from feedbackloop.improve import receipt as words
 from feedbackloop.models import Decision, Policy, Variant
 from feedbackloop.pages import context
 from feedbackloop.plots import course
 from feedbackloop.queries import verdicts
-from feedbackloop.results import results
 
 GOALS = {"better": "is preferred", "no_worse": "is no worse, and cheaper or faster"}
 SECONDS_A_VOTE = 20.0

@@ -11,6 +11,9 @@ import streamlit as st
 from feedbackloop.comparisons import open_queue
 from feedbackloop.comparisons.queues import Purpose
 from feedbackloop.demo import make_demo
+from feedbackloop.findings import Verdict, verdict
+from feedbackloop.findings.sentence import FIRST_PAIRS
+from feedbackloop.findings.wording import count, duration, milliseconds, short
 from feedbackloop.identity import utcnow
 from feedbackloop.pages import answer, context, live
 from feedbackloop.pages.wording import ago, shortened, spend
@@ -18,9 +21,6 @@ from feedbackloop.pipeline import Progress, launch
 from feedbackloop.queries import RunStatus, overview
 from feedbackloop.queries.overview import NO_FIGURES, Loop
 from feedbackloop.queries.verdicts import Selection
-from feedbackloop.results import Verdict, verdict
-from feedbackloop.results.sentence import FIRST_PAIRS
-from feedbackloop.results.wording import count, duration, milliseconds, short
 from feedbackloop.stats.standings import FEWEST_COMPARISONS
 from feedbackloop.store import Store
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from feedbackloop import queries
+from feedbackloop.findings.wording import count
 from feedbackloop.identity import utcnow
 from feedbackloop.pages import answer, context
 from feedbackloop.pages.wording import duration, spend
@@ -12,7 +13,6 @@ from feedbackloop.pipeline import launch
 from feedbackloop.queries import RunState, RunStatus, overview
 from feedbackloop.queries.overview import LiveRun
 from feedbackloop.queries.states import HEARTBEAT_LATE
-from feedbackloop.results.wording import count
 
 EVERY_S = 1.5
 """Between two looks at a run that goes on."""

@@ -9,10 +9,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from feedbackloop import plots
-from feedbackloop.models import RaterKind, Variant
-from feedbackloop.pages import answer, charts, context
-from feedbackloop.queries.verdicts import By, Selection
-from feedbackloop.results import (
+from feedbackloop.findings import (
     Results,
     Scores,
     Verdict,
@@ -26,7 +23,10 @@ from feedbackloop.results import (
     verdict,
     wording,
 )
-from feedbackloop.results.samples import FRACTION
+from feedbackloop.findings.samples import FRACTION
+from feedbackloop.models import RaterKind, Variant
+from feedbackloop.pages import answer, charts, context
+from feedbackloop.queries.verdicts import By, Selection
 from feedbackloop.stats.interval import Scope
 
 KINDS: dict[str, RaterKind] = {"People": "human", "End users": "user", "Judges": "judge", "Checks": "grader"}

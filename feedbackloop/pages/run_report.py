@@ -11,6 +11,7 @@ import streamlit as st
 
 from feedbackloop import queries
 from feedbackloop.errors import StoreError
+from feedbackloop.findings.wording import count, dollars, milliseconds
 from feedbackloop.identity import utcnow
 from feedbackloop.improve import export
 from feedbackloop.pages import answer, context, live, within
@@ -18,7 +19,6 @@ from feedbackloop.pages.wording import ago, shortened, spend
 from feedbackloop.pipeline import launch
 from feedbackloop.queries import RunStatus, overview
 from feedbackloop.queries.overview import NO_FIGURES
-from feedbackloop.results.wording import count, dollars, milliseconds
 from feedbackloop.store import Store
 
 EXPORTED = 200_000

@@ -9,10 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from feedbackloop import plots
+from feedbackloop.findings import Trends, trends, wording
 from feedbackloop.pages import answer, charts, context
 from feedbackloop.plots.lines import MOST_LINES
 from feedbackloop.queries.trends import Step
-from feedbackloop.results import Trends, trends, wording
 
 
 def viewers_zone() -> str:

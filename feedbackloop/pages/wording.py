@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from feedbackloop.results.wording import count, dollars
+from feedbackloop.findings.wording import count, dollars
 
 
 def spend(spent_usd: float, unpriced: int) -> str:

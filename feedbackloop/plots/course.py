@@ -8,8 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from feedbackloop.findings import wording
 from feedbackloop.plots import look
-from feedbackloop.results import wording
 
 MOST_POINTS = 400
 """More are thinned out; the last one always stands."""

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from feedbackloop.findings import Player, wording
+from feedbackloop.findings.samples import FRACTION
+from feedbackloop.findings.timeline import Point, Trends
 from feedbackloop.plots import look
 from feedbackloop.plots.tradeoffs import PER
-from feedbackloop.results import Player, wording
-from feedbackloop.results.samples import FRACTION
-from feedbackloop.results.timeline import Point, Trends
 from feedbackloop.stats.interval import Interval
 
 MOST_LINES = 12

@@ -10,7 +10,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from feedbackloop.results import wording
+from feedbackloop.findings import wording
 from feedbackloop.stats.interval import Interval
 
 COLOURS = ("#0072B2", "#DD6B00", "#1BA786", "#CB73A5", "#8A5A1C", "#4A97E4", "#C8283F", "#76808C")

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from feedbackloop.findings import Player, Results, wording
+from feedbackloop.findings.breakdown import SegmentRow
+from feedbackloop.findings.samples import FRACTION
+from feedbackloop.findings.verdict import Row
 from feedbackloop.plots import look
-from feedbackloop.results import Player, Results, wording
-from feedbackloop.results.breakdown import SegmentRow
-from feedbackloop.results.samples import FRACTION
-from feedbackloop.results.verdict import Row
 from feedbackloop.stats.interval import Interval
 
 MOST_GROUPS = 20

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from feedbackloop.findings import Figures, Player, Results, wording
+from feedbackloop.findings.samples import FRACTION
 from feedbackloop.plots import look
-from feedbackloop.results import Figures, Player, Results, wording
-from feedbackloop.results.samples import FRACTION
 from feedbackloop.stats.interval import Interval
 
 PER = 1000

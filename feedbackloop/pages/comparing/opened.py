@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from feedbackloop import comparisons, plots
+from feedbackloop.findings.wording import count, dollars, milliseconds, short
 from feedbackloop.models import AIResponse, Case, Rating
 from feedbackloop.pages import answer, context
 from feedbackloop.pages.comparing import judging, rows, sending, texts
@@ -17,7 +18,6 @@ from feedbackloop.pages.comparing.columns import Compared
 from feedbackloop.pages.comparing.rows import Picked
 from feedbackloop.queries import shown
 from feedbackloop.queries.shown import Answer, OpenedCase
-from feedbackloop.results.wording import count, dollars, milliseconds, short
 
 _TALL = 1500
 """Characters from which on a text scrolls inside its pane."""

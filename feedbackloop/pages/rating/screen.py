@@ -6,10 +6,10 @@ import streamlit as st
 
 from feedbackloop.comparisons import Pair, Single, Sitting
 from feedbackloop.errors import FeedbackLoopError
+from feedbackloop.findings.wording import duration
 from feedbackloop.models import Queue
 from feedbackloop.pages import answer
 from feedbackloop.pages.rating import bar, ending, look
-from feedbackloop.results.wording import duration
 from feedbackloop.store import Store
 
 _MARKDOWN = "rating-markdown"

@@ -8,6 +8,7 @@ import streamlit as st
 
 from feedbackloop import queries
 from feedbackloop.errors import FeedbackLoopError
+from feedbackloop.findings.wording import count, dollars
 from feedbackloop.pages import answer, context
 from feedbackloop.pages.starting import data, trial
 from feedbackloop.pages.starting.data import FILE, Chosen
@@ -17,7 +18,6 @@ from feedbackloop.pages.wording import duration
 from feedbackloop.pipeline import estimate, launch
 from feedbackloop.pipeline.launch import Launched
 from feedbackloop.queries import overview
-from feedbackloop.results.wording import count, dollars
 from feedbackloop.settings import Settings, parse
 from feedbackloop.spec import RunSpec
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from feedbackloop.findings.players import Player, players
+from feedbackloop.findings.samples import floats, mean_of_cases
 from feedbackloop.queries import measures
 from feedbackloop.queries.verdicts import Selection
-from feedbackloop.results.players import Player, players
-from feedbackloop.results.samples import floats, mean_of_cases
 from feedbackloop.stats.interval import Interval, quantile_interval
 from feedbackloop.store import Store
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from feedbackloop.findings.players import Player, players
+from feedbackloop.findings.samples import win_rate
 from feedbackloop.queries import verdicts
 from feedbackloop.queries.verdicts import Selection
-from feedbackloop.results.players import Player, players
-from feedbackloop.results.samples import win_rate
 from feedbackloop.stats.interval import Interval, proportion_interval
 from feedbackloop.store import Store
 

@@ -10,16 +10,16 @@ import pandas as pd
 
 from feedbackloop import queries
 from feedbackloop.errors import StoreError, UnknownName
+from feedbackloop.findings import wording
+from feedbackloop.findings.breakdown import Issue, SegmentRow, issues, segments
+from feedbackloop.findings.figures import Figures, figures
+from feedbackloop.findings.players import Player
+from feedbackloop.findings.ranking import Ranking, ranking
+from feedbackloop.findings.scores import Score, Scores, scores
+from feedbackloop.findings.verdict import Row, Verdict, verdict
 from feedbackloop.models import RaterKind
 from feedbackloop.queries.verdicts import By, Selection
 from feedbackloop.registry import near
-from feedbackloop.results import wording
-from feedbackloop.results.breakdown import Issue, SegmentRow, issues, segments
-from feedbackloop.results.figures import Figures, figures
-from feedbackloop.results.players import Player
-from feedbackloop.results.ranking import Ranking, ranking
-from feedbackloop.results.scores import Score, Scores, scores
-from feedbackloop.results.verdict import Row, Verdict, verdict
 from feedbackloop.stats.interval import Interval, Scope
 from feedbackloop.store import Store
 

@@ -13,14 +13,14 @@ import pandas as pd
 
 from feedbackloop import queries
 from feedbackloop.errors import SettingsError
+from feedbackloop.findings.players import Player, Players, players
+from feedbackloop.findings.report import named_task
+from feedbackloop.findings.samples import FRACTION, Scale, floats, mean_of_cases, mean_score, scale_of, win_rate
 from feedbackloop.models import RaterKind
 from feedbackloop.queries import trends as counted
 from feedbackloop.queries import verdicts
 from feedbackloop.queries.trends import Ladder, Step
 from feedbackloop.queries.verdicts import Selection
-from feedbackloop.results.players import Player, Players, players
-from feedbackloop.results.report import named_task
-from feedbackloop.results.samples import FRACTION, Scale, floats, mean_of_cases, mean_score, scale_of, win_rate
 from feedbackloop.stats.interval import Interval, quantile_interval
 from feedbackloop.store import Store
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import pandas as pd
 
 from feedbackloop import queries
+from feedbackloop.findings import sentence, wording
+from feedbackloop.findings.players import Player, Players, players
+from feedbackloop.findings.samples import win_rate, win_rate_of_raters
 from feedbackloop.models import RaterKind
 from feedbackloop.queries import measures, verdicts
 from feedbackloop.queries.verdicts import Selection
-from feedbackloop.results import sentence, wording
-from feedbackloop.results.players import Player, Players, players
-from feedbackloop.results.samples import win_rate, win_rate_of_raters
 from feedbackloop.stats.cells import Cells
 from feedbackloop.stats.interval import Interval, Scope, proportion_interval
 from feedbackloop.stats.planning import MoreNeeded, more_needed

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from feedbackloop.results import wording
-from feedbackloop.results.wording import count, digits, percent, span
+from feedbackloop.findings import wording
+from feedbackloop.findings.wording import count, digits, percent, span
 from feedbackloop.stats.interval import Interval, proportion_interval
 from feedbackloop.stats.standings import FEWEST_COMPARISONS
 
 if TYPE_CHECKING:
-    from feedbackloop.results.scores import Scores
-    from feedbackloop.results.verdict import Row, Verdict
+    from feedbackloop.findings.scores import Scores
+    from feedbackloop.findings.verdict import Row, Verdict
 
 FIRST_PAIRS = 20
 """So many are proposed where nobody has voted."""

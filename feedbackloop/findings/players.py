@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from feedbackloop import queries
 from feedbackloop.errors import UnknownName
+from feedbackloop.findings import wording
 from feedbackloop.models import Variant
 from feedbackloop.queries.verdicts import By
 from feedbackloop.registry import near
-from feedbackloop.results import wording
 from feedbackloop.store import Store
 
 

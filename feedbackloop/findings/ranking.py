@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from feedbackloop.findings.players import Player, Players
 from feedbackloop.queries import verdicts
 from feedbackloop.queries.verdicts import Selection
-from feedbackloop.results.players import Player, Players
 from feedbackloop.stats.cells import Cells
 from feedbackloop.stats.interval import Scope
 from feedbackloop.stats.ranking import bradley_terry, rater_residuals

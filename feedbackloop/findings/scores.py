@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from feedbackloop import queries
+from feedbackloop.findings.players import Player, Players, players
+from feedbackloop.findings.samples import FRACTION, Scale, mean_score, scale_of
 from feedbackloop.models import RaterKind
 from feedbackloop.queries import measures
 from feedbackloop.queries.verdicts import Selection
-from feedbackloop.results.players import Player, Players, players
-from feedbackloop.results.samples import FRACTION, Scale, mean_score, scale_of
 from feedbackloop.stats.interval import Interval, proportion_interval
 from feedbackloop.store import Store
 
