@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from feedbackloop.models import Decision, Policy
 
+_STATES = {"holds": "holds", "open": "not shown yet", "fails": "fails"}
+
 _GUARDS = {
     "cost": "mean cost of an answer",
     "p95_latency": "95th percentile of latency",
@@ -111,7 +113,7 @@ def guard_cells(name: str, guard: Mapping[str, object]) -> tuple[str, ...]:
         _figure(name, other),
         f"{change:+.0%}{bounds}" if isinstance(change, float) else "unknown",
         f"{allowed:+.0%}" if isinstance(allowed, float) else "",
-        str(guard.get("state")),
+        _STATES.get(str(guard.get("state")), ""),
     )
 
 

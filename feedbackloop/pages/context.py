@@ -129,8 +129,12 @@ def is_raters_link() -> bool:
     return bool(st.query_params.get("queue")) and rater() is not None and st.query_params.get("only") == "rate"
 
 
-def scope() -> Scope | None:
-    """Draw the scope line, kept in the URL, and say what it stands on; None where the store holds no task yet."""
+def scope(*, period: bool = True) -> Scope | None:
+    """Draw the scope line, kept in the URL, and say what it stands on; None where the store holds no task yet.
+
+    Args:
+        period: whether the page looks at a period; a decision rests on all votes.
+    """
     tasks = read(queries.tasks) if store().exists() else []
     if not tasks:
         return None
@@ -144,8 +148,7 @@ def scope() -> Scope | None:
             names = list(labels.values())
             chosen = choice("Baseline", names, "baseline", default=labels[first.id], width=200)
             baseline = variants[names.index(chosen)]
-        period = choice("Period", list(PERIODS), "period", width=150)
-    length = PERIODS[period]
+        length = PERIODS[choice("Period", list(PERIODS), "period", width=150)] if period else None
     return Scope(
         task, baseline, variants, None if length is None else utcnow().replace(second=0, microsecond=0) - length
     )

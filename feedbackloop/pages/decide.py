@@ -29,7 +29,7 @@ def candidates(scope: context.Scope) -> list[Variant]:
 
 def rule_line() -> gate.Rule:
     """What must be shown, folded: the usual rule does for most."""
-    goal = context.choice("The candidate", list(GOALS), "goal", width=260, format_func=GOALS.__getitem__)
+    goal = context.choice("Goal: the candidate", list(GOALS), "goal", width=260, format_func=GOALS.__getitem__)
     with st.popover("Rule and guards", icon=":material/tune:"):
         margin = (
             st.number_input("May lose at most (points of win rate)", 1, 30, 5, key="margin")
@@ -64,13 +64,17 @@ def confirm(decision: Decision, candidate: Variant) -> None:
     )
     if decision.verdict != "promote":
         st.warning("The gate has not promoted it. The release is kept with that verdict.", icon=":material/warning:")
-    if st.button("Release", type="primary", key="release-now"):
-        store = context.store()
-        store.append([decision])
-        policy.promote(
-            store, decision.task, candidate.id, canary=None if share == 100 else share / 100, decision_id=decision.id
-        )
+    if st.button(
+        "Release", type="primary", key="release-now", on_click=release, args=(decision, candidate.id, share / 100)
+    ):
         st.rerun()
+
+
+def release(decision: Decision, candidate: str, share: float) -> None:
+    """Write the decision, and the policy that rests on it."""
+    store = context.store()
+    store.append([decision])
+    policy.promote(store, decision.task, candidate, canary=None if share == 1 else share, decision_id=decision.id)
 
 
 def verdict(found: gate.Assessment, candidate: Variant) -> None:
@@ -169,7 +173,7 @@ def shares(one: Policy, names: dict[str, str]) -> str:
 
 st.title("Decide")
 st.caption("Switch, or not?")
-scope = context.scope()
+scope = context.scope(period=False)
 if scope is None or scope.baseline is None:
     st.info("There is nothing to decide on yet. Answers come first.", icon=":material/info:")
     context.link("home", "Go to Home")

@@ -67,7 +67,10 @@ def sequence(
         showlegend=False,
     )
     made.add_hline(y=line, line={"dash": "dash", "width": 1.2, "color": look.LINE})
+    look.percent_axis(made, "yaxis", "win rate")
     title = f"{wording.short(candidate, look.LABEL)} preferred to {wording.short(baseline, look.LABEL)}"
-    look.percent_axis(made, "yaxis", title)
+    made.update_layout(
+        title={"text": look.safe(title), "font": {"size": 13}, "x": 0, "xref": "paper"}, margin={"t": 36}
+    )
     made.update_xaxes(title={"text": "cases with all their votes"}, rangemode="tozero")
     return made
