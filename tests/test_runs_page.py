@@ -149,7 +149,7 @@ def test_the_answers_of_a_run_can_be_taken_away(store, ending) -> None:
 
 def test_an_unknown_run_is_said_so(store) -> None:
     fill(store, "terse", "steps", cases=1)
-    assert "there is no run 'nope'" in runs(run="nope").error[0].value
+    assert "there is no run 'nope'" in runs(run="nope").error[0].value.replace("\\", "")
 
 
 def test_an_interrupted_run_is_gone_on_with_from_its_page(store, monkeypatch) -> None:

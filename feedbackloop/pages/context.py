@@ -16,7 +16,7 @@ from feedbackloop import queries
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.identity import utcnow
 from feedbackloop.models import Variant
-from feedbackloop.pages import answer
+from feedbackloop.pages import answer, memory
 from feedbackloop.settings import Settings
 from feedbackloop.store import Store
 
@@ -84,6 +84,7 @@ class Scope:
 
 def run(page: Any) -> None:
     """Run a page; what goes wrong on purpose is one sentence on the screen."""
+    memory.freeze_modules()
     try:
         page.run()
     except FeedbackLoopError as error:

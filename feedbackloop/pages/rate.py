@@ -7,7 +7,7 @@ import streamlit as st
 from feedbackloop import comparisons
 from feedbackloop.errors import UnknownName
 from feedbackloop.models import Queue
-from feedbackloop.pages import context, memory
+from feedbackloop.pages import context
 from feedbackloop.pages.rating import choosing, screen
 
 
@@ -23,7 +23,6 @@ def _wanted() -> Queue | None:
         return None
 
 
-memory.freeze_modules()
 queue, rater = _wanted(), context.rater()
 
 if queue is not None and rater is not None:
