@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from feedbackloop.cli.options import StoreOption, open_store
+from feedbackloop.cli.options import StoreOption, open_store, same_store
 from feedbackloop.cli.wording import count
 
 if TYPE_CHECKING:
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
 
 TABLES = "Tables"
 TRAINING = "Training files"
+PACK = "Rating pack"
 
 _TABLES = ("csv", "jsonl", "parquet")
 _PAIRS = "preferences"
+_PACK = "rating-pack"
 
 
 def export(  # noqa: PLR0917 - Typer makes options of them
@@ -35,7 +38,8 @@ def export(  # noqa: PLR0917 - Typer makes options of them
             "--format",
             "-f",
             metavar="NAME",
-            help="dpo, kto, sft, openai-dpo or openai-sft to train on; csv, jsonl or parquet for a table.",
+            help="dpo, kto, sft, openai-dpo or openai-sft to train on; csv, jsonl or parquet for a table; "
+            "rating-pack for a page to rate on.",
             show_default="by the ending: a table",
         ),
     ] = None,
@@ -130,6 +134,23 @@ def export(  # noqa: PLR0917 - Typer makes options of them
             rich_help_panel=TRAINING,
         ),
     ] = False,
+    rater: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Whom the page is for.", rich_help_panel=PACK)
+    ] = None,
+    queue: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="Its pairs: a queue, as the address of the page Rate names it.", rich_help_panel=PACK
+        ),
+    ] = None,
+    variants: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Or a queue between these two, with --task.", rich_help_panel=PACK),
+    ] = None,
+    pairs: Annotated[int, typer.Option(metavar="N", help="At most so many.", rich_help_panel=PACK)] = 50,
+    hold: Annotated[
+        float, typer.Option(metavar="DAYS", help="So long nobody else is given these pairs.", rich_help_panel=PACK)
+    ] = 30,
 ) -> None:
     """Write answers, votes or a table, or a file to train on.
 
@@ -139,16 +160,25 @@ def export(  # noqa: PLR0917 - Typer makes options of them
     Training files have exactly the keys that TRL or OpenAI expect; FILE.meta.jsonl says which votes each row rests on. Cases
     whose metadata say "split": "test" are never written.
 
+    A rating pack is one page for somebody without access: blind pairs, rated off line by keyboard. The file that it saves is
+    brought back by feedbackloop import.
+
     \b
     Examples:
       [cyan]feedbackloop export answers.csv[/]
       [cyan]feedbackloop export votes.jsonl --what votes --run 3f2a[/]
       [cyan]feedbackloop export train.jsonl --format openai-dpo --task support[/]
+      [cyan]feedbackloop export anna.html --format rating-pack --task support --variants terse,steps --rater Anna[/]
     """
     from feedbackloop.cli import drawing
     from feedbackloop.improve import export as write
     from feedbackloop.improve import export_preferences
 
+    if format == _PACK:
+        _rating_pack(store, file, task, rater=rater, queue=queue, variants=variants, pairs=pairs, hold=hold)
+        return
+    if rater or queue or variants:
+        raise typer.BadParameter(f"--rater, --queue and --variants are for --format {_PACK}")
     training = format is not None and format not in _TABLES
     if training and what not in (None, _PAIRS):
         raise typer.BadParameter(f"--format {format} is made of votes and ratings; leave --what out")
@@ -180,6 +210,43 @@ def export(  # noqa: PLR0917 - Typer makes options of them
         raw=raw,
     )
     _report(result)
+
+
+def _rating_pack(
+    url: str | None,
+    file: Path,
+    task: str | None,
+    *,
+    rater: str | None,
+    queue: str | None,
+    variants: str | None,
+    pairs: int,
+    hold: float,
+) -> None:
+    from feedbackloop import comparisons
+    from feedbackloop.cli import drawing
+    from feedbackloop.improve.export import export_rating_pack
+
+    if rater is None:
+        raise typer.BadParameter("--rater is missing: whom the page is for")
+    if (queue is None) == (variants is None):
+        raise typer.BadParameter("give either --queue, or --task and --variants A,B")
+    opened, _ = open_store(url)
+    if queue is not None:
+        found = comparisons.queue(opened, queue)
+    else:
+        found = comparisons.open_queue(opened, task or "default", _listed(variants) or [])
+    pack = export_rating_pack(opened, file, found, rater, pairs=pairs, hold_days=hold)
+    drawing.say(
+        f"Wrote {count(pack.pairs, 'pair')} for {pack.rater} to {pack.path}; "
+        f"they are kept for {pack.rater} until {pack.until:%d %B %Y}."
+    )
+    drawing.steps(
+        (
+            f"feedbackloop import {shlex.quote(pack.votes_file)}{same_store(url)}",
+            "what the page saves, once it is sent back",
+        )
+    )
 
 
 def _listed(names: str | None) -> list[str] | None:

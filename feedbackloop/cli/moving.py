@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from feedbackloop.cli.options import StoreOption, open_store, same_store
-from feedbackloop.cli.wording import count
+from feedbackloop.cli.wording import count, printable
 
 if TYPE_CHECKING:
     from feedbackloop.importers import AnswerMapping
@@ -23,7 +23,8 @@ def import_(  # noqa: PLR0917 - Typer makes options of them
     source: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help="CSV, JSON Lines, JSON, YAML or Parquet; or another store (.duckdb, postgres:...)."
+            metavar="FILE",
+            help="CSV, JSON Lines, JSON, YAML or Parquet; what a rating pack saved; another store (.duckdb, postgres:...).",
         ),
     ],
     store: StoreOption = None,
@@ -82,17 +83,24 @@ def import_(  # noqa: PLR0917 - Typer makes options of them
       [cyan]feedbackloop import answers.csv --task support[/]
       [cyan]feedbackloop import answers.csv --answers gpt4,claude[/]
       [cyan]feedbackloop import battles.jsonl --votes --task support[/]
+      [cyan]feedbackloop import Anna-votes.json[/]
       [cyan]feedbackloop import colleague.duckdb[/]
     """
     of_answers = answers or variant_column or output_column or dataset or id_column
     if votes and of_answers:
         raise typer.BadParameter("--votes takes none of the options for answers; import the answers first")
+    from feedbackloop.importers import is_rating_pack
+
     opened, _ = open_store(store)
     file = Path(source)
     if file.suffix in {".duckdb", ".db"} or source.startswith(("postgres:", "postgresql:")):
         if votes or of_answers:
             raise typer.BadParameter("a store is merged as it is; leave the other options out")
         _merge(source, opened)
+    elif is_rating_pack(file):
+        if of_answers or not blind:
+            raise typer.BadParameter("the votes of a rating pack are taken in as they are; leave the other options out")
+        _rating_pack(file, opened)
     elif votes:
         _votes(file, opened, task, blind=blind)
     else:
@@ -118,6 +126,24 @@ def _merge(source: str, store: Store) -> None:
         return
     drawing.say(f"Merged {other.url} into {store.url}:")
     drawing.pairs((table, f"{rows:,} new") for table, rows in new.items())
+
+
+def _rating_pack(file: Path, store: Store) -> None:
+    from feedbackloop.cli import drawing
+    from feedbackloop.importers import import_rating_pack
+
+    found = import_rating_pack(file, store)
+    held = f"{count(found.votes, 'vote')} and {count(found.issues, 'issue')} by {printable(found.rater)}"
+    if found.new:
+        drawing.say(f"Imported {held} for the task {found.task}; the file may be sent again, it counts once.")
+    else:
+        drawing.say(f"Nothing new: {store.url} has all of {file} ({held}).")
+    if found.not_blind:
+        drawing.say(f"Note: {count(found.not_blind, 'vote')} on answers seen with their names before: shown apart.")
+    if found.older:
+        drawing.say(
+            f"Note: {count(found.older, 'entry', 'entries')} left out, since the store has newer ones on the same pairs."
+        )
 
 
 def _votes(file: Path, store: Store, task: str, *, blind: bool) -> None:

@@ -6,14 +6,18 @@ interruption, it adds only what is not there yet.
 
 from feedbackloop.importers.answers import Imported, import_answers
 from feedbackloop.importers.mapping import AnswerMapping, guess_id_column, guess_mapping
+from feedbackloop.importers.rating_pack import ImportedPack, import_rating_pack, is_rating_pack
 from feedbackloop.importers.votes import ImportedVotes, import_votes
 
 __all__ = [
     "AnswerMapping",
     "Imported",
+    "ImportedPack",
     "ImportedVotes",
     "guess_id_column",
     "guess_mapping",
     "import_answers",
+    "import_rating_pack",
     "import_votes",
+    "is_rating_pack",
 ]

@@ -58,6 +58,10 @@ def remarks(found: Trends) -> list[str]:
         said.append(f"{unpriced:,} unpriced answers are left out of the cost.")
     if found.quality is None:
         said.append("Nothing was judged yet: no votes, checks or ratings.")
+    elif found.step == "run" and not found.quality.votes and not any(point.quality for point in found.points):
+        said.append(
+            "No answer of these runs was judged so. The service's answers are of no run: see them by hour, day or week."
+        )
     if found.left_out:
         said.append(
             f"{wording.count(found.left_out, 'older ' + found.step)} left out; choose a longer step to see all."

@@ -15,13 +15,14 @@ def answered(selection: Selection) -> str:
     """SQL of a task's current answers, as the tables `named`, ... and `answered` of a WITH clause.
 
     A cell asked more than once has several answers, of which one counts. These few are looked for first: a window over all
-    answers takes seconds at a million.
+    answers takes seconds at a million. What a service was asked has no case: such an answer stands for itself (`item`).
     """
     period = "AND response.created_at >= $since" if selection.since else ""
     return f"""
         {NAMED},
         asked AS (
-            SELECT id, run_id, case_id, variant_id, hash(run_id, case_id, variant_id, repeat) AS cell
+            SELECT id, run_id, case_id, coalesce(case_id, id) AS item, variant_id,
+                   hash(run_id, case_id, variant_id, repeat) AS cell
             FROM requests WHERE task = $task AND purpose = 'answer' AND variant_id IS NOT NULL
         ),
         outdated AS (
@@ -33,7 +34,7 @@ def answered(selection: Selection) -> str:
                 ORDER BY response.status = 'completed' DESC, response.created_at DESC, response.id DESC) > 1
         ),
         answered AS (
-            SELECT {player("asked.variant_id", selection)} AS player, asked.variant_id, asked.run_id, asked.case_id, response.id,
+            SELECT {player("asked.variant_id", selection)} AS player, asked.variant_id, asked.run_id, asked.case_id, asked.item, response.id,
                    response.status, response.cached, response.latency_ms, response.cost_usd, response.created_at
             FROM asked JOIN responses response ON response.request_id = asked.id
             WHERE NOT EXISTS (FROM outdated WHERE outdated.id = response.id) {period}
@@ -60,7 +61,7 @@ COUNTED = """
     count(*) FILTER (cached) AS cached, count(*) FILTER (status = 'completed' AND cost_usd IS NULL) AS unpriced,
     list(latency_ms) FILTER (status = 'completed' AND NOT cached AND isfinite(latency_ms)) AS latencies,
     list(cost_usd) FILTER (status = 'completed' AND isfinite(cost_usd)) AS costs,
-    list(hash(case_id)) FILTER (status = 'completed' AND isfinite(cost_usd)) AS cost_items
+    list(hash(item)) FILTER (status = 'completed' AND isfinite(cost_usd)) AS cost_items
 """
 """What is told of some of the `answered`."""
 
@@ -77,7 +78,7 @@ def figures(store: Store, selection: Selection) -> pd.DataFrame:
 
 _GIVEN = """
     given AS (
-        SELECT answered.player, hash(answered.case_id) AS item, rating.metric, rating.value, rating.label, rating.error,
+        SELECT answered.player, hash(answered.item) AS item, rating.metric, rating.value, rating.label, rating.error,
                rating.created_at, CASE WHEN rating.rater_kind IN ('grader', 'judge') THEN rating.rater END AS version
         FROM ratings rating JOIN answered ON answered.id = rating.response_id
         WHERE rating.rater_kind = $kind AND rating.metric <> 'issue' AND rating.blind

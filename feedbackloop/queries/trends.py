@@ -111,7 +111,7 @@ def scores_by_step(
         WITH {answered(selection)},
         chosen AS (SELECT unnest($metrics) AS metric, unnest($versions::VARCHAR[]) AS version),
         given AS (
-            SELECT {ladder.rung("answered.run_id", "answered.created_at")} AS rung, answered.player, hash(answered.case_id) AS item,
+            SELECT {ladder.rung("answered.run_id", "answered.created_at")} AS rung, answered.player, hash(answered.item) AS item,
                    rating.value
             FROM ratings rating JOIN answered ON answered.id = rating.response_id
             JOIN chosen ON chosen.metric = rating.metric AND (chosen.version IS NULL OR chosen.version = rating.rater)

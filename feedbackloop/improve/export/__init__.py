@@ -2,6 +2,17 @@
 
 from feedbackloop.improve.export.formats import FORMATS, Format
 from feedbackloop.improve.export.preferences import REASONS, ExportResult, export_preferences
+from feedbackloop.improve.export.rating_pack import RatingPack, export_rating_pack
 from feedbackloop.improve.export.tables import EXPORTS, export
 
-__all__ = ["EXPORTS", "FORMATS", "REASONS", "ExportResult", "Format", "export", "export_preferences"]
+__all__ = [
+    "EXPORTS",
+    "FORMATS",
+    "REASONS",
+    "ExportResult",
+    "Format",
+    "RatingPack",
+    "export",
+    "export_preferences",
+    "export_rating_pack",
+]
