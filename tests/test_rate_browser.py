@@ -168,7 +168,6 @@ def test_five_votes_and_an_undo_by_keyboard_alone(page: Page, address: str, stor
     assert broken == []
 
 
-@pytest.mark.slow  # it is about tenths of a second, which a machine that runs other tests beside it does not keep
 def test_a_key_held_down_votes_once(page: Page, address: str, store: Store, queue: Queue) -> None:
     open_queue(page, address, queue)
     page.wait_for_timeout(READ_MS)
@@ -185,7 +184,6 @@ def test_a_key_held_down_votes_once(page: Page, address: str, store: Store, queu
     assert len(votes(store, queue)) == 2
 
 
-@pytest.mark.slow  # it is about tenths of a second, which a machine that runs other tests beside it does not keep
 def test_a_double_press_votes_once_and_presses_too_early_not_at_all(
     page: Page, address: str, store: Store, queue: Queue
 ) -> None:

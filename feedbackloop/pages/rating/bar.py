@@ -10,6 +10,7 @@ import streamlit as st
 from feedbackloop.comparisons import Item, Last, Pair, Single, Sitting, Verdict
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.pages import answer
+from feedbackloop.pages.rating import look
 
 ISSUE_KEYS = "QWETYIOPDGHJ"
 """Keys for issues, from left to right; C and R are Streamlit's own, and S, U, N, F have their meaning here."""
@@ -63,6 +64,7 @@ def draw(sitting: Sitting) -> None:
                     _scores(sitting, item)
                 _key(sitting, "Skip", f"skip-{item.id}", "S", sitting.skip, item.id, type="tertiary")
         with st.container(horizontal=True, gap="xsmall", vertical_alignment="center", key="rating-last"):
+            look.let_go_first()
             _last(sitting)
     if sitting.writing == "note" and sitting.last is not None:
         _note(sitting, sitting.last)

@@ -1,4 +1,4 @@
-"""How the rating screen fills the window: nothing scrolls but what is read."""
+"""How the rating screen fills the window, so that nothing scrolls but what is read, and how it takes keys."""
 
 from __future__ import annotations
 
@@ -35,6 +35,25 @@ _STYLE = """
 """
 
 
+# The server sees presses late and in heaps when it is busy, and could take the repetitions of a held key for presses of their own.
+_SCRIPT = """
+<script>
+if (!window.feedbackloopKeys) {
+  window.feedbackloopKeys = true;
+  window.addEventListener("keydown", (event) => {
+    const writing = event.target instanceof Element && event.target.closest("input, textarea, [contenteditable]");
+    if (event.repeat && event.key.length === 1 && !writing) { event.stopImmediatePropagation(); }
+  }, true);
+}
+</script>
+"""
+
+
 def fill_window() -> None:
     """Let the rating screen take the window's height."""
     st.html(_STYLE)
+
+
+def let_go_first() -> None:
+    """Have the browser drop the repetitions of a held key: only letting go of it makes another press."""
+    st.html(_SCRIPT, unsafe_allow_javascript=True)
