@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 from feedbackloop import Store, queries
 from feedbackloop.bundled import bundled
 from feedbackloop.cli import app, main
-from feedbackloop.cli.wording import ago, count, dollars, duration, milliseconds, printable, spend
+from feedbackloop.cli.wording import duration, printable
 from feedbackloop.identity import utcnow
+from feedbackloop.wording import ago, count, dollars, milliseconds, spend
 
 HEAVY = (
     "pydantic",

@@ -327,6 +327,7 @@ def test_a_cell_has_one_answer_the_newest_completed_one(store, world) -> None:
     assert (
         len(store.sql("SELECT * FROM answers WHERE run_id IS NULL")) == 2
     )  # outside of runs each answer stands for itself
+    store.append([event("r", "started", 0), event("r", "started", 3)])  # it was gone on with, as asking again needs
     counts = queries.counts(store)
     assert (counts["answers"], counts["failed"]) == (8, 0)
 

@@ -12,7 +12,7 @@ import feedbackloop as fl
 from feedbackloop.cli import app
 from feedbackloop.improve import policy
 from feedbackloop.improve.gate import assess
-from feedbackloop.improve.receipt import evidence, people, receipt, sentence
+from feedbackloop.improve.receipt import evidence, receipt, sentence
 from feedbackloop.models import Decision
 
 
@@ -53,10 +53,22 @@ def test_each_verdict_is_a_sentence(verdict, reason, said) -> None:
 
 
 def test_people_are_named() -> None:
-    assert people([]) == "nobody"
-    assert people(["Anna"]) == "Anna"
-    assert people(["Anna", "Ben"]) == "Anna and Ben"
-    assert people(["Anna", "Ben", "Cleo", "Dan", "Eva"]) == "Anna, Ben, Cleo and 2 others"
+    made = {
+        "task": "t",
+        "baseline": "1",
+        "candidate": "2",
+        "goal": "better",
+        "verdict": "undecided",
+        "reason": "too_few",
+        "estimate": 0.5,
+    }
+    named = [evidence(Decision(**made, raters=list(("Anna", "Ben", "Cleo", "Dan", "Eva")[:n]))) for n in (0, 1, 2, 5)]
+    assert [said.rpartition(" by ")[2] for said in named] == [
+        "nobody.",
+        "Anna.",
+        "Anna and Ben.",
+        "Anna, Ben, Cleo and 2 others.",
+    ]
 
 
 def test_the_demo_is_decided_in_words(store) -> None:

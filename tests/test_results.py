@@ -21,6 +21,7 @@ from feedbackloop.findings.verdict import Raters
 from feedbackloop.models import AIRequest, AIResponse, Case, ProcessingStatus
 from feedbackloop.queries.verdicts import Selection
 from feedbackloop.stats.interval import Interval
+from feedbackloop.wording import dollars
 
 
 @pytest.fixture
@@ -533,7 +534,7 @@ def test_figures_are_rounded_to_what_they_can_bear() -> None:
     assert wording.duration(400) == "7 minutes"
     assert wording.duration(3) == "1 minute"
     assert wording.duration(9000) == "2.5 hours"
-    assert wording.dollars(0.000128) == "$0.00013"
+    assert dollars(0.000128) == "$0.00013"
     assert (
         wording.latency(Interval(900.0, 800.0, math.inf, None, 10, 10, "order statistics")) == "900 ms (800 ms or more)"
     )

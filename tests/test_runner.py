@@ -434,7 +434,7 @@ sys.stdin.read()
 async def test_a_store_that_another_process_keeps_ends_the_run_and_resume_completes_it(
     tmp_path, settings, monkeypatch
 ) -> None:
-    store = fl.Store(tmp_path / "loop.duckdb", timeout_s=0.3)
+    store = fl.Store(tmp_path / "loop.duckdb", timeout_s=1)
     rows = [{"input": f"q{n}"} for n in range(200)]
     holders: list[subprocess.Popen] = []
 
@@ -448,7 +448,7 @@ async def test_a_store_that_another_process_keeps_ends_the_run_and_resume_comple
     limits = fl.Limits(concurrency=4)
     try:
         with pytest.raises(
-            StoreError, match=r"loop.duckdb has been in use for 0.3 s by process \d+ \(holder.py\)"
+            StoreError, match=r"loop.duckdb has been in use for 1 s by process \d+ \(holder.py\)"
         ) as told:
             await fl.run(rows, slow, store=store, settings=settings, progress=hold, limits=limits)
         assert f"process {holders[0].pid} " in str(told.value)

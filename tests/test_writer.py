@@ -19,7 +19,13 @@ from feedbackloop.store import Store
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "loop.duckdb", timeout_s=0.2)
+    return Store(tmp_path / "loop.duckdb")
+
+
+@pytest.fixture
+def hasty(store) -> Store:
+    """The same file, for whoever is to be refused: the others may wait for each other on a busy machine."""
+    return Store(store.path, timeout_s=0.2)
 
 
 def names(store: Store) -> list[str]:
@@ -102,8 +108,8 @@ async def test_waiting_for_a_mark_returns_once_it_is_in_the_file(store) -> None:
     writer.close()
 
 
-async def test_whoever_waits_for_what_was_refused_is_told(store) -> None:
-    writer = Writer(store, flush_s=0.0)
+async def test_whoever_waits_for_what_was_refused_is_told(store, hasty) -> None:
+    writer = Writer(hasty, flush_s=0.0)
     with Store(store.path).lease():
         mark = writer.put(Task(name="a"))
         with pytest.raises(StoreError, match=r"in use for 0\.2 s"):
@@ -114,9 +120,9 @@ async def test_whoever_waits_for_what_was_refused_is_told(store) -> None:
     assert names(store) == ["a"]
 
 
-def test_what_was_refused_is_written_at_the_end_if_it_can_be(store) -> None:
+def test_what_was_refused_is_written_at_the_end_if_it_can_be(store, hasty) -> None:
     store.append([Task(name="first")])
-    writer = Writer(store)
+    writer = Writer(hasty)
     with Store(store.path).lease():
         writer.put(Task(name="a"), Task(name="b"))
         wait_until(lambda: writer.error)
@@ -126,9 +132,9 @@ def test_what_was_refused_is_written_at_the_end_if_it_can_be(store) -> None:
     assert writer.backlog == 0
 
 
-def test_an_error_that_stays_is_left_to_be_seen(store) -> None:
+def test_an_error_that_stays_is_left_to_be_seen(store, hasty) -> None:
     store.append([Task(name="first")])
-    writer = Writer(store)
+    writer = Writer(hasty)
     with Store(store.path).lease():
         writer.put(Task(name="a"))
         wait_until(lambda: writer.error)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import typer
 
 from feedbackloop.cli.options import StoreOption
-from feedbackloop.cli.wording import count
+from feedbackloop.wording import count
 
 
 def doctor(store: StoreOption = None) -> None:

@@ -15,11 +15,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from feedbackloop.cli.wording import ago, count, dollars, milliseconds, printable, spend
+from feedbackloop.cli.wording import printable
 from feedbackloop.doctor import Check
 from feedbackloop.improve.receipt import guard_cells
 from feedbackloop.models import Decision
 from feedbackloop.queries import RunStatus
+from feedbackloop.wording import ago, count, dollars, milliseconds, spend
 
 _STATES = {"finished": "green", "running": "cyan", "stopped": "yellow", "interrupted": "yellow"}
 _MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "problem": ("problem", "bold red")}

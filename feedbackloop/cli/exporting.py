@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from feedbackloop.cli.options import StoreOption, open_store, same_store
-from feedbackloop.cli.wording import count
+from feedbackloop.wording import count
 
 if TYPE_CHECKING:
     from feedbackloop.improve import ExportResult

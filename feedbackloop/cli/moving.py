@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from feedbackloop.cli.options import StoreOption, open_store, same_store
-from feedbackloop.cli.wording import count, printable
+from feedbackloop.cli.wording import printable
+from feedbackloop.wording import count
 
 if TYPE_CHECKING:
     from feedbackloop.importers import AnswerMapping

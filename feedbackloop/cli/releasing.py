@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from feedbackloop.cli.options import StoreOption, open_store, same_store
-from feedbackloop.cli.wording import ago
+from feedbackloop.wording import ago
 
 if TYPE_CHECKING:
     from feedbackloop.models import Policy

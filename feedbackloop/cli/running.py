@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from feedbackloop.cli.options import StoreOption, open_store, same_store
-from feedbackloop.cli.wording import ago, count, duration, spend
+from feedbackloop.cli.wording import duration
+from feedbackloop.wording import ago, count, spend
 
 if TYPE_CHECKING:
     import pandas as pd

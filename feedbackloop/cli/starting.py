@@ -10,7 +10,7 @@ import typer
 
 from feedbackloop.cli.opening import open_app
 from feedbackloop.cli.options import same_store
-from feedbackloop.cli.wording import count
+from feedbackloop.wording import count
 
 if TYPE_CHECKING:
     from feedbackloop.demo import DemoResult

@@ -14,8 +14,9 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from feedbackloop.cli.drawing import console
-from feedbackloop.cli.wording import duration, spend
+from feedbackloop.cli.wording import duration
 from feedbackloop.pipeline import Progress, RunResult
+from feedbackloop.wording import spend
 
 PLAIN_EVERY_S = 5.0
 """Between two lines where there is no terminal to draw on."""

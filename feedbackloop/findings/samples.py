@@ -42,13 +42,13 @@ def win_rate(duels: pd.DataFrame) -> Interval:
     items: list[NDArray[np.int64]] = []
     weights: list[NDArray[np.float64]] = []
     first = 0
-    for row in duels.itertuples():
-        cases = int(row.cases)  # type: ignore[arg-type]
-        for value, votes in ((1.0, row.wins), (0.5, row.ties + row.both_bad), (0.0, row.losses)):  # type: ignore[operator]
+    profiles = duels[["wins", "ties", "both_bad", "losses", "cases"]].to_numpy(int).tolist()
+    for wins, ties, both_bad, losses, cases in profiles:
+        for value, votes in ((1.0, wins), (0.5, ties + both_bad), (0.0, losses)):
             if votes:
                 y.append(np.full(cases, value))
                 items.append(np.arange(first, first + cases))
-                weights.append(np.full(cases, float(votes)))  # type: ignore[arg-type]
+                weights.append(np.full(cases, float(votes)))
         first += cases
     if not y:
         return mean_interval([], [])

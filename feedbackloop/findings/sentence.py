@@ -6,9 +6,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from feedbackloop.findings import wording
-from feedbackloop.findings.wording import count, digits, percent, span
+from feedbackloop.findings.wording import digits, percent, span
 from feedbackloop.stats.interval import Interval, proportion_interval
 from feedbackloop.stats.standings import FEWEST_COMPARISONS
+from feedbackloop.wording import count
 
 if TYPE_CHECKING:
     from feedbackloop.findings.scores import Scores

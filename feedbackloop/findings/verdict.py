@@ -12,12 +12,14 @@ from feedbackloop.findings.players import Player, Players, players
 from feedbackloop.findings.samples import win_rate, win_rate_of_raters
 from feedbackloop.models import RaterKind
 from feedbackloop.queries import measures, verdicts
+from feedbackloop.queries.pairs import seconds_per_vote
 from feedbackloop.queries.verdicts import Selection
 from feedbackloop.stats.cells import Cells
 from feedbackloop.stats.interval import Interval, Scope, proportion_interval
 from feedbackloop.stats.planning import MoreNeeded, more_needed
 from feedbackloop.stats.standings import FEWEST_COMPARISONS
 from feedbackloop.store import Store
+from feedbackloop.wording import count
 
 SECONDS_PER_VOTE = 20.0
 """Until somebody has voted."""
@@ -37,7 +39,7 @@ class Raters:
     def __str__(self) -> str:
         """`Anna and Ben`, `1,204 end users`."""
         if self.kind == "user":
-            return wording.count(self.total, _KINDS[self.kind])
+            return count(self.total, _KINDS[self.kind])
         names = self.names if self.total > len(self.names) else sorted(self.names)
         return wording.listed([wording.short(name, 30) for name in names], self.total)
 
@@ -168,7 +170,7 @@ def verdict(store: Store, selection: Selection, baseline: str | None = None, sco
         cells=cells,
         left=proportion_interval(on_left, on_left + int(ordered["wins_second"].sum())),
         not_blind=_total(pairs[~pairs["blind"]]),
-        seconds_per_vote=verdicts.pace(store, selection.task) or SECONDS_PER_VOTE,
+        seconds_per_vote=seconds_per_vote(store, selection.task) or SECONDS_PER_VOTE,
         counted=counted,
     )
 

@@ -6,11 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from feedbackloop.stats.interval import Interval
-
-
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """`1 vote`, `1,204 votes`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+from feedbackloop.wording import count, dollars, milliseconds
 
 
 def digits(interval: Interval) -> int:
@@ -61,18 +57,6 @@ def score(interval: Interval, scale: tuple[float, float] | None) -> str:
     if scale == (0.0, 1.0):
         return rate(interval)
     return f"{number(interval.estimate)} ({between(interval, number)})"
-
-
-def dollars(amount: float) -> str:
-    """An amount with as many digits as say something."""
-    if amount == 0 or abs(amount) >= 0.995:
-        return f"${amount:,.2f}"
-    return f"${amount:.{min(8, 1 - math.floor(math.log10(abs(amount))))}f}"
-
-
-def milliseconds(value: float) -> str:
-    """A latency."""
-    return f"{value:.0f} ms" if value < 999.5 else f"{value / 1000:.1f} s"
 
 
 def between(interval: Interval, form: Callable[[float], str]) -> str:

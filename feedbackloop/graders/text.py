@@ -64,17 +64,11 @@ def contains_any(wanted: Any = None) -> GraderFunction:
         TypeError: an option is not what it should be.
         ValueError: there is no such option.
     """
-    options = read(wanted, {"texts": TEXTS, "case": FLAG}, short="texts")
-    plain = _plain(options.get("case", False))
 
-    def grade(case: Case, response: AIResponse) -> Grade:
-        texts = _wanted_texts(options.get("texts"), case)
-        if texts is None:
-            return None
-        answer = plain(response.output)
-        return verdict(any(plain(text) in answer for text in texts), f"has none of {_listed(texts)}")
+    def judge(texts: list[str], found: list[bool]) -> Grade:
+        return verdict(any(found), f"has none of {_listed(texts)}")
 
-    return grade
+    return _texts_in(wanted, judge)
 
 
 def contains_all(wanted: Any = None) -> GraderFunction:
@@ -86,6 +80,16 @@ def contains_all(wanted: Any = None) -> GraderFunction:
         TypeError: an option is not what it should be.
         ValueError: there is no such option.
     """
+
+    def judge(texts: list[str], found: list[bool]) -> Grade:
+        missing = [text for text, there in zip(texts, found, strict=True) if not there]
+        return verdict(not missing, f"lacks {_listed(missing)}")
+
+    return _texts_in(wanted, judge)
+
+
+def _texts_in(wanted: Any, judge: Callable[[list[str], list[bool]], Grade]) -> GraderFunction:
+    """A check that looks for several texts, and leaves to `judge` what it says of which were found."""
     options = read(wanted, {"texts": TEXTS, "case": FLAG}, short="texts")
     plain = _plain(options.get("case", False))
 
@@ -94,8 +98,7 @@ def contains_all(wanted: Any = None) -> GraderFunction:
         if texts is None:
             return None
         answer = plain(response.output)
-        missing = [text for text in texts if plain(text) not in answer]
-        return verdict(not missing, f"lacks {_listed(missing)}")
+        return judge(texts, [plain(text) in answer for text in texts])
 
     return grade
 

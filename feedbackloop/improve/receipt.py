@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from feedbackloop.findings.wording import listed
 from feedbackloop.models import Decision, Policy
+
+MOST_NAMED = 3
+"""Raters who are named; of more, only how many they are."""
 
 _STATES = {"holds": "holds", "open": "not shown yet", "fails": "fails"}
 
@@ -20,17 +24,6 @@ _GUARDS = {
 def named(decision: Decision, variant_id: str) -> str:
     """A variant's name and version as they were when the decision was made."""
     return str(decision.evidence.get("names", {}).get(variant_id, variant_id[:4]))
-
-
-def people(names: Sequence[str], most: int = 3) -> str:
-    """`Anna and Ben`, or `Anna, Ben, Cleo and 4 others`."""
-    if not names:
-        return "nobody"
-    shown = list(names[:most])
-    if len(names) > most:
-        rest = len(names) - most
-        return f"{', '.join(shown)} and {rest} other{'s' if rest > 1 else ''}"
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def sentence(decision: Decision) -> str:
@@ -64,7 +57,7 @@ def evidence(decision: Decision) -> str:
     cases = decision.evidence.get("cases", 0)
     return (
         f"{named(decision, decision.candidate)} wins {decision.estimate:.0%} of comparisons with {named(decision, decision.baseline)}{bounds}: "
-        f"{decision.n:,} blind votes on {cases:,} cases by {people(decision.raters)}."
+        f"{decision.n:,} blind votes on {cases:,} cases by {listed(decision.raters[:MOST_NAMED], len(decision.raters))}."
     )
 
 

@@ -6,12 +6,12 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from feedbackloop.findings.wording import count
 from feedbackloop.pages import context
 from feedbackloop.pages.comparing import columns, opened, rows, sending, variants
 from feedbackloop.pages.comparing.columns import Nothing
 from feedbackloop.queries import shown, table
 from feedbackloop.queries.table import Board, Column
+from feedbackloop.wording import count
 
 
 @st.cache_resource(max_entries=8, show_spinner="Comparing all cases ...")

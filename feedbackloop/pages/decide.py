@@ -12,7 +12,7 @@ from feedbackloop.improve import receipt as words
 from feedbackloop.models import Decision, Policy, Variant
 from feedbackloop.pages import context
 from feedbackloop.plots import course
-from feedbackloop.queries import verdicts
+from feedbackloop.queries.pairs import seconds_per_vote
 
 GOALS = {"better": "is preferred", "no_worse": "is no worse, and cheaper or faster"}
 SECONDS_A_VOTE = 20.0
@@ -82,7 +82,7 @@ def verdict(found: gate.Assessment, candidate: Variant) -> None:
     decision = found.decision
     st.subheader(words.sentence(decision), anchor=False)
     st.text(words.evidence(decision))
-    pace = context.read(verdicts.pace, decision.task) or SECONDS_A_VOTE
+    pace = context.read(seconds_per_vote, decision.task) or SECONDS_A_VOTE
     release = decision.verdict == "promote"
     with st.container(horizontal=True):
         if not release and decision.reason == "too_few":

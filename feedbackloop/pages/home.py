@@ -13,16 +13,17 @@ from feedbackloop.comparisons.queues import Purpose
 from feedbackloop.demo import make_demo
 from feedbackloop.findings import Verdict, verdict
 from feedbackloop.findings.sentence import FIRST_PAIRS
-from feedbackloop.findings.wording import count, duration, milliseconds, short
+from feedbackloop.findings.wording import duration, short
 from feedbackloop.identity import utcnow
 from feedbackloop.pages import answer, context, live
-from feedbackloop.pages.wording import ago, shortened, spend
+from feedbackloop.pages.wording import shortened
 from feedbackloop.pipeline import Progress, launch
 from feedbackloop.queries import RunStatus, overview
 from feedbackloop.queries.overview import NO_FIGURES, Loop
 from feedbackloop.queries.verdicts import Selection
 from feedbackloop.stats.standings import FEWEST_COMPARISONS
 from feedbackloop.store import Store
+from feedbackloop.wording import ago, count, milliseconds, spend
 
 SHOWN_CHANGES = 6  # no docstring below it: Streamlit would draw it
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import streamlit as st
 
 from feedbackloop import queries
-from feedbackloop.findings.wording import count
 from feedbackloop.identity import utcnow
 from feedbackloop.pages import answer, context
-from feedbackloop.pages.wording import duration, spend
+from feedbackloop.pages.wording import duration
 from feedbackloop.pipeline import launch
 from feedbackloop.queries import RunState, RunStatus, overview
 from feedbackloop.queries.overview import LiveRun
 from feedbackloop.queries.states import HEARTBEAT_LATE
+from feedbackloop.wording import count, spend
 
 EVERY_S = 1.5
 """Between two looks at a run that goes on."""

@@ -28,6 +28,7 @@ from feedbackloop.models import RaterKind, Variant
 from feedbackloop.pages import answer, charts, context
 from feedbackloop.queries.verdicts import By, Selection
 from feedbackloop.stats.interval import Scope
+from feedbackloop.wording import count
 
 KINDS: dict[str, RaterKind] = {"People": "human", "End users": "user", "Judges": "judge", "Checks": "grader"}
 VERSIONS: dict[str, By] = {"each by itself": "version", "together": "name"}
@@ -161,7 +162,7 @@ def draw_issues(view: View, results: Results) -> None:
     with st.container(horizontal=True, gap="medium", key="issue-links"):
         for one in sorted(results.issues, key=lambda one: -one.answers)[:LINKS]:
             named = one.answers + one.open_answers
-            text = f"{wording.short(one.label, 30)}: {one.player.label}, {wording.count(named, 'answer')}"
+            text = f"{wording.short(one.label, 30)}: {one.player.label}, {count(named, 'answer')}"
             context.link("compare", answer.escaped(text), issue=one.label, variant=one.player.variant_id)
 
 
@@ -192,7 +193,7 @@ def draw_scores(found: Scores, title: str, *, key: str) -> None:
         st.dataframe(frame, hide_index=True, key=key)
         st.caption("Mean with its interval; how many verdicts.")
     if found.errors:
-        st.caption(f"{wording.count(found.errors, 'answer')} could not be checked: the check itself failed.")
+        st.caption(f"{count(found.errors, 'answer')} could not be checked: the check itself failed.")
 
 
 def draw_checks(view: View, results: Results) -> None:

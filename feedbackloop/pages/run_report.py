@@ -11,15 +11,15 @@ import streamlit as st
 
 from feedbackloop import queries
 from feedbackloop.errors import StoreError
-from feedbackloop.findings.wording import count, dollars, milliseconds
 from feedbackloop.identity import utcnow
 from feedbackloop.improve import export
 from feedbackloop.pages import answer, context, live, within
-from feedbackloop.pages.wording import ago, shortened, spend
+from feedbackloop.pages.wording import shortened
 from feedbackloop.pipeline import launch
 from feedbackloop.queries import RunStatus, overview
 from feedbackloop.queries.overview import NO_FIGURES
 from feedbackloop.store import Store
+from feedbackloop.wording import ago, count, dollars, milliseconds, spend
 
 EXPORTED = 200_000
 """Answers that are made into a file for the browser; more are the command line's business."""

@@ -2,13 +2,13 @@
 
 import streamlit as st
 
-from feedbackloop.findings.wording import count
 from feedbackloop.identity import utcnow
 from feedbackloop.pages import answer, context, live, run_report, within
 from feedbackloop.pages.starting import bring, new_run
-from feedbackloop.pages.wording import ago, shortened, spend
+from feedbackloop.pages.wording import shortened
 from feedbackloop.queries import RunStatus, overview
 from feedbackloop.queries.overview import NO_FIGURES
+from feedbackloop.wording import ago, count, spend
 
 PER_PAGE = 15
 

@@ -13,6 +13,7 @@ from feedbackloop.findings import Trends, trends, wording
 from feedbackloop.pages import answer, charts, context
 from feedbackloop.plots.lines import MOST_LINES
 from feedbackloop.queries.trends import Step
+from feedbackloop.wording import count
 
 
 def viewers_zone() -> str:
@@ -63,9 +64,7 @@ def remarks(found: Trends) -> list[str]:
             "No answer of these runs was judged so. The service's answers are of no run: see them by hour, day or week."
         )
     if found.left_out:
-        said.append(
-            f"{wording.count(found.left_out, 'older ' + found.step)} left out; choose a longer step to see all."
-        )
+        said.append(f"{count(found.left_out, 'older ' + found.step)} left out; choose a longer step to see all.")
     lines = len({point.player for point in found.points})
     if lines > MOST_LINES:
         said.append(f"{MOST_LINES} of {lines} variants are drawn; the table has all.")

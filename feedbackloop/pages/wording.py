@@ -1,15 +1,6 @@
-"""Times and amounts as the pages say them, beside those of `results.wording`."""
+"""Stretches of time and lists of names as the pages say them."""
 
 from __future__ import annotations
-
-from datetime import datetime
-
-from feedbackloop.findings.wording import count, dollars
-
-
-def spend(spent_usd: float, unpriced: int) -> str:
-    """What was spent, as far as it is known: `at least $1.23, 12 unpriced`."""
-    return f"at least {dollars(spent_usd)}, {unpriced:,} unpriced" if unpriced else dollars(spent_usd)
 
 
 def duration(seconds: float) -> str:
@@ -20,15 +11,6 @@ def duration(seconds: float) -> str:
     if whole < 600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{round(whole / 60)} min" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02} min"
-
-
-def ago(then: datetime, now: datetime) -> str:
-    """How long ago."""
-    seconds = (now - then).total_seconds()
-    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
-        if seconds >= length:
-            return f"{count(int(seconds // length), unit)} ago"
-    return "just now"
 
 
 def shortened(names: list[str] | tuple[str, ...], most: int = 4) -> str:

@@ -16,6 +16,7 @@ from feedbackloop.findings.timeline import Point, Trends
 from feedbackloop.plots import look
 from feedbackloop.plots.tradeoffs import PER
 from feedbackloop.stats.interval import Interval
+from feedbackloop.wording import count
 
 MOST_LINES = 12
 """Of more variants, the baseline and those that come first."""
@@ -182,18 +183,18 @@ def _x(found: Trends, point: Point, line: _Line | None = None) -> object:
 
 def _in_words(found: Trends, point: Point, panel: _Panel, interval: Interval) -> str:
     if panel.what == "latency":
-        said, count = wording.latency(interval), wording.count(interval.n, "answer")
+        said, behind = wording.latency(interval), count(interval.n, "answer")
     elif panel.what == "cost":
-        said, count = wording.cost(interval, point.unpriced), wording.count(point.answers, "answer")
+        said, behind = wording.cost(interval, point.unpriced), count(point.answers, "answer")
     else:
         assert found.quality is not None
         said = wording.score(interval, found.quality.scale)
-        count = wording.count(interval.n, "vote" if found.quality.votes else "verdict")
+        behind = count(interval.n, "vote" if found.quality.votes else "verdict")
     name = "an answer costs" if panel.what == "cost" else f"{panel.title.partition(',')[0]}:"
     return look.lines(
         f"{point.version}, {found.rungs[point.rung].label}",
         f"{name} {said}",
-        count,
+        behind,
         f"{point.failed} failed" if point.failed else None,
         "a new version" if point.changed else None,
     )

@@ -14,6 +14,7 @@ from feedbackloop.findings.samples import FRACTION
 from feedbackloop.findings.verdict import Row
 from feedbackloop.plots import look
 from feedbackloop.stats.interval import Interval
+from feedbackloop.wording import count
 
 MOST_GROUPS = 20
 """Segments, or checks; of more, those that come first."""
@@ -91,9 +92,7 @@ def checks(results: Results) -> go.Figure:
             row.metric,
             row.player,
             row.mean,
-            look.lines(
-                f"{row.metric}: {row.player.label}", wording.rate(row.mean), wording.count(row.mean.n, "verdict")
-            ),
+            look.lines(f"{row.metric}: {row.player.label}", wording.rate(row.mean), count(row.mean.n, "verdict")),
         )
         for row in rows
     ]
@@ -170,7 +169,7 @@ def ratings(results: Results) -> go.Figure:
                     player.label,
                     f"rating {standing.rating:.0f} ({_bounds(standing.lower, standing.upper)})",
                     f"place {_places(standing.rank_lower, standing.rank_upper)}",
-                    wording.count(standing.n, "comparison"),
+                    count(standing.n, "comparison"),
                     *row.remarks,
                 )
             ],
@@ -229,7 +228,7 @@ def win_matrix(results: Results) -> go.Figure:
 
 
 def _votes(row: Row) -> str:
-    return f"{wording.count(row.votes, 'vote')}{', few yet' if row.few else ''}"
+    return f"{count(row.votes, 'vote')}{', few yet' if row.few else ''}"
 
 
 def _row_in_words(row: Row, base: str) -> str:
@@ -237,7 +236,7 @@ def _row_in_words(row: Row, base: str) -> str:
         f"{row.player.label} against {base}",
         f"preferred in {wording.rate(row.win_rate)}",
         f"won {row.wins}, lost {row.losses}, about the same {row.ties}, both bad {row.both_bad}",
-        f"{wording.count(row.votes, 'vote')} by {row.raters}",
+        f"{count(row.votes, 'vote')} by {row.raters}",
         "few votes yet" if row.few else None,
         None if row.decided else "no difference shown: 50% is within the interval",
     )
@@ -264,4 +263,4 @@ def _places(best: int, worst: int) -> str:
 
 
 def _duel(share: float | None, votes: int) -> str:
-    return "never compared" if share is None else f"preferred in {share:.0%} of {wording.count(votes, 'vote')}"
+    return "never compared" if share is None else f"preferred in {share:.0%} of {count(votes, 'vote')}"

@@ -11,6 +11,7 @@ from feedbackloop.findings import Figures, Player, Results, wording
 from feedbackloop.findings.samples import FRACTION
 from feedbackloop.plots import look
 from feedbackloop.stats.interval import Interval
+from feedbackloop.wording import count
 
 PER = 1000
 """Costs are drawn for so many answers: single ones cost too little to read."""
@@ -55,7 +56,7 @@ def quality_cost(results: Results) -> go.Figure:
                     spot.player.label,
                     spot.said,
                     f"an answer costs {wording.cost(spot.figures.cost_usd, spot.figures.unpriced)}",
-                    f"{wording.count(spot.figures.answers, 'answer')}",
+                    f"{count(spot.figures.answers, 'answer')}",
                 )
             ],
         )
@@ -79,7 +80,7 @@ def quality_latency(results: Results) -> go.Figure:
             spot.said,
             f"median {wording.latency(spot.figures.latency_p50_ms)}",
             f"95th percentile {wording.latency(spot.figures.latency_p95_ms)}",
-            wording.count(spot.figures.latency_p50_ms.n, "answer"),
+            count(spot.figures.latency_p50_ms.n, "answer"),
         )
         made.add_scatter(
             x=[middle.estimate, tail.estimate],
@@ -130,7 +131,7 @@ def issues(results: Results) -> go.Figure:
             hovertext=[
                 look.lines(
                     f"{label}: {player.label}",
-                    f"{mine[label].answers} of {wording.count(mine[label].judged, 'judged answer')}, {wording.rate(mine[label].share)}",
+                    f"{mine[label].answers} of {count(mine[label].judged, 'judged answer')}, {wording.rate(mine[label].share)}",
                     f"and on {mine[label].open_answers} read with the names in sight"
                     if mine[label].open_answers
                     else None,
@@ -162,7 +163,7 @@ def _spots(results: Results) -> list[_Spot]:
             (
                 row.player,
                 row.win_rate,
-                f"preferred to {base.label} in {wording.rate(row.win_rate)}, {wording.count(row.votes, 'vote')}",
+                f"preferred to {base.label} in {wording.rate(row.win_rate)}, {count(row.votes, 'vote')}",
             )
             for row in results.rows
             if row.votes
@@ -172,7 +173,7 @@ def _spots(results: Results) -> list[_Spot]:
             (
                 score.player,
                 score.mean,
-                f"checks {wording.rate(score.mean)}, {wording.count(score.mean.n, 'verdict')}",
+                f"checks {wording.rate(score.mean)}, {count(score.mean.n, 'verdict')}",
             )
             for score in results.checks.overall
             if score.scale == FRACTION

@@ -1,6 +1,7 @@
 """All SQL that reads: what it needs is fetched under the store's lease, and thought about once that is given back."""
 
-from feedbackloop.queries.records import baseline, counts, task, task_variants, tasks, variants
+from feedbackloop.queries.overview import counts
+from feedbackloop.queries.records import baseline, task, task_variants, tasks, variants
 from feedbackloop.queries.reports import check_errors, failures, spent, summary
 from feedbackloop.queries.reuse import answers_by_key, case_mark, finished_cells, known_cases, reusable_keys
 from feedbackloop.queries.states import (

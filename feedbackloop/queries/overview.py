@@ -97,6 +97,31 @@ def loop(store: Store, task: str, since: datetime | None = None) -> Loop:
     return store.query(numbers)
 
 
+def counts(store: Store) -> dict[str, int]:
+    """What is in the store, all tasks together: runs, cases, answers, failed, votes, ratings, decisions, policies."""
+    if not store.exists():
+        return dict.fromkeys(("runs", "cases", "answers", "failed", "votes", "ratings", "decisions", "policies"), 0)
+
+    def numbers(connection: DuckDBPyConnection) -> dict[str, int]:
+        connection.execute(
+            f"""
+            WITH cells AS (
+                SELECT {_cell(connection)} AS cell, response.status = 'completed' AS done
+                FROM responses response JOIN requests request ON request.id = response.request_id
+            ), summed AS (SELECT {_ANSWERS} AS answers, {_CELLS} AS cells FROM cells)
+            SELECT (SELECT count(*) FROM runs), (SELECT count(DISTINCT id) FROM cases), answers, cells - answers,
+                   (SELECT count(*) FROM comparisons WHERE {_CURRENT_VOTES}),
+                   (SELECT count(*) FROM current_ratings WHERE rater_kind <> 'grader'),
+                   (SELECT count(*) FROM decisions), (SELECT count(*) FROM policies)
+            FROM summed
+            """
+        )
+        names = ("runs", "cases", "answers", "failed", "votes", "ratings", "decisions", "policies")
+        return dict(zip(names, connection.fetchall()[0], strict=True))
+
+    return store.query(numbers)
+
+
 def _live(weights: dict[str, dict[str, float]]) -> int:
     return len({variant for shares in weights.values() for variant, share in shares.items() if share > 0})
 

@@ -24,23 +24,6 @@ def task(store: Store, name: str) -> Task | None:
     return found[0] if found else None
 
 
-def counts(store: Store) -> dict[str, int]:
-    """The loop as four numbers, and what they rest on: answers, votes, decisions, policies, cases, runs."""
-    if not store.exists():
-        return dict.fromkeys(("runs", "cases", "answers", "failed", "votes", "ratings", "decisions", "policies"), 0)
-    row = store.read(
-        """
-        SELECT (SELECT count(*) FROM runs) AS runs, (SELECT count(DISTINCT id) FROM cases) AS cases,
-               (SELECT count(*) FILTER (status = 'completed') FROM current_responses) AS answers,
-               (SELECT count(*) FILTER (status = 'failed') FROM current_responses) AS failed,
-               (SELECT count(*) FROM current_comparisons) AS votes,
-               (SELECT count(*) FROM current_ratings WHERE rater_kind <> 'grader') AS ratings,
-               (SELECT count(*) FROM decisions) AS decisions, (SELECT count(*) FROM policies) AS policies
-        """
-    ).iloc[0]
-    return {str(name): int(value) for name, value in row.items()}
-
-
 def tasks(store: Store) -> list[str]:
     """Names of the tasks that have a run or are described, the one with the newest run first."""
     frame = store.read(

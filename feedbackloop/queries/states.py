@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from feedbackloop.errors import StoreError
 from feedbackloop.identity import utcnow
 from feedbackloop.models import Run
+from feedbackloop.queries.overview import run_figures
 from feedbackloop.queries.records import variants
 from feedbackloop.registry import near
 from feedbackloop.store import Store
@@ -98,30 +99,16 @@ def _last_events(connection: DuckDBPyConnection, run_id: str | None = None) -> d
 
 def _counted(store: Store, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """What is stored of runs that have not said how they ended: the last sign of life may be older than the last answers."""
-    frame = store.read(
-        """
-        SELECT run_id, count(*) AS done, count(*) FILTER (status = 'completed') AS completed,
-               count(*) FILTER (status = 'failed') AS failed, count(*) FILTER (cached) AS cached,
-               coalesce(sum(spent_usd) FILTER (NOT cached), 0) AS spent_usd,
-               count(*) FILTER (spent_usd IS NULL AND NOT cached) AS unpriced
-        FROM (
-            SELECT request.run_id, response.status, response.cached, response.spent_usd
-            FROM requests request JOIN responses response ON response.request_id = request.id
-            WHERE request.run_id IN (SELECT unnest(?))
-            QUALIFY row_number() OVER (
-                PARTITION BY request.run_id, request.case_id, request.variant_id, request.repeat
-                ORDER BY response.status = 'completed' DESC, response.created_at DESC, response.id DESC) = 1
-        ) GROUP BY run_id
-        """,
-        [list(run_ids)],
-    )
     return {
-        str(row.run_id): {
-            name: float(getattr(row, name)) if name == "spent_usd" else int(getattr(row, name))
-            for name in frame.columns
-            if name != "run_id"
+        run_id: {
+            "done": figures.answers + figures.failed,
+            "completed": figures.answers,
+            "failed": figures.failed,
+            "cached": figures.cached,
+            "spent_usd": figures.spent_usd,
+            "unpriced": figures.unpriced,
         }
-        for row in frame.itertuples()
+        for run_id, figures in run_figures(store, run_ids).items()
     }
 
 

@@ -286,13 +286,3 @@ def voting_kinds(store: Store, selection: Selection) -> tuple[RaterKind, ...]:
     )
     present = set(frame["rater_kind"])
     return tuple(kind for kind in get_args(RaterKind) if kind in present)
-
-
-def pace(store: Store, task: str) -> float | None:
-    """Seconds that a person takes for a vote, the median of the task's votes; None where none was timed."""
-    frame = store.read(
-        "SELECT median(seconds) AS seconds FROM comparisons WHERE task = ? AND rater_kind = 'human' AND seconds > 0",
-        [task],
-    )
-    seconds = frame["seconds"].iloc[0]
-    return None if pd.isna(seconds) else float(seconds)

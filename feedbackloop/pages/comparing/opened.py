@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from feedbackloop import comparisons, plots
-from feedbackloop.findings.wording import count, dollars, milliseconds, short
+from feedbackloop.findings.wording import short
 from feedbackloop.models import AIResponse, Case, Rating
 from feedbackloop.pages import answer, context
 from feedbackloop.pages.comparing import judging, rows, sending, texts
@@ -18,6 +18,7 @@ from feedbackloop.pages.comparing.columns import Compared
 from feedbackloop.pages.comparing.rows import Picked
 from feedbackloop.queries import shown
 from feedbackloop.queries.shown import Answer, OpenedCase
+from feedbackloop.wording import count, dollars, milliseconds
 
 _TALL = 1500
 """Characters from which on a text scrolls inside its pane."""

@@ -9,11 +9,11 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from feedbackloop.findings.wording import count
 from feedbackloop.pages import answer, context
 from feedbackloop.pages.comparing.columns import Compared, control
 from feedbackloop.queries import shown
 from feedbackloop.queries.table import OUTCOMES, Board, Filters, Measure, Outcome
+from feedbackloop.wording import count
 
 ROWS = 200
 """Cases on the screen at once."""

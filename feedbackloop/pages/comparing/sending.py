@@ -8,10 +8,10 @@ import streamlit as st
 
 from feedbackloop import comparisons
 from feedbackloop.errors import FeedbackLoopError
-from feedbackloop.findings.wording import count
 from feedbackloop.models import Queue
 from feedbackloop.pages import answer, context
 from feedbackloop.pages.comparing.columns import Compared
+from feedbackloop.wording import count
 
 _SENT = "compare-sent"
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from feedbackloop.findings.wording import count
 from feedbackloop.pages import answer
 from feedbackloop.pages.comparing import texts
 from feedbackloop.pages.comparing.columns import Compared
 from feedbackloop.pages.comparing.texts import Facet
+from feedbackloop.wording import count
 
 _SHORT = 110
 """A fold's title this long says the values too."""

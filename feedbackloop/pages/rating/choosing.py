@@ -10,10 +10,11 @@ import streamlit as st
 
 from feedbackloop import comparisons, queries
 from feedbackloop.comparisons import Outlook, QueueStatus
-from feedbackloop.findings.wording import count, duration, listed
+from feedbackloop.findings.wording import duration, listed
 from feedbackloop.models import Queue, Variant
 from feedbackloop.pages import answer, context
 from feedbackloop.pages.context import Scope
+from feedbackloop.wording import count
 
 _SHOWN = 6
 _SIZES = (20, 50, 100, 200)

@@ -8,11 +8,12 @@ import streamlit as st
 
 from feedbackloop import comparisons
 from feedbackloop.comparisons import Difference, Revealed, Said, SessionSummary, Sitting, Standing
-from feedbackloop.findings.wording import count, duration, number, rate, short
+from feedbackloop.findings.wording import duration, number, rate, short
 from feedbackloop.pages import answer, context, within
 from feedbackloop.pages.rating import bar, choosing
 from feedbackloop.stats.interval import Interval
 from feedbackloop.store import Store
+from feedbackloop.wording import count
 
 _LONGEST = 90
 

@@ -13,7 +13,6 @@ from feedbackloop import queries
 from feedbackloop.comparisons import expose, open_queue
 from feedbackloop.comparisons.queues import Purpose
 from feedbackloop.errors import FeedbackLoopError
-from feedbackloop.findings.wording import count
 from feedbackloop.importers import AnswerMapping, Imported, import_answers
 from feedbackloop.pages import answer, context, within
 from feedbackloop.pages.starting import data, files, roles
@@ -21,6 +20,7 @@ from feedbackloop.pages.starting.files import Peek
 from feedbackloop.pages.starting.roles import Role
 from feedbackloop.pages.wording import shortened
 from feedbackloop.queries import overview
+from feedbackloop.wording import count
 
 FILE = "bring-file"
 """Where the session keeps the path of the chosen file."""

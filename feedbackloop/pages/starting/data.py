@@ -14,7 +14,6 @@ import streamlit as st
 from feedbackloop import queries
 from feedbackloop.datasets import Checked
 from feedbackloop.errors import FeedbackLoopError
-from feedbackloop.findings.wording import count
 from feedbackloop.importers import guess_id_column
 from feedbackloop.models import Case
 from feedbackloop.pages import answer, context, within
@@ -22,6 +21,7 @@ from feedbackloop.pages.starting import files
 from feedbackloop.pages.starting.files import Peek
 from feedbackloop.pages.wording import shortened
 from feedbackloop.queries import RunStatus
+from feedbackloop.wording import count
 
 FILE = "new-file"
 """Where the session keeps the path of the chosen file."""

@@ -8,7 +8,6 @@ import streamlit as st
 
 from feedbackloop import queries
 from feedbackloop.errors import FeedbackLoopError
-from feedbackloop.findings.wording import count, dollars
 from feedbackloop.pages import answer, context
 from feedbackloop.pages.starting import data, trial
 from feedbackloop.pages.starting.data import FILE, Chosen
@@ -20,6 +19,7 @@ from feedbackloop.pipeline.launch import Launched
 from feedbackloop.queries import overview
 from feedbackloop.settings import Settings, parse
 from feedbackloop.spec import RunSpec
+from feedbackloop.wording import count, dollars
 
 LAUNCHED = "launched"
 """Where the session keeps the process that it started last."""

@@ -9,12 +9,12 @@ import pandas as pd
 import streamlit as st
 
 from feedbackloop.comparisons import expose_all
-from feedbackloop.findings.wording import dollars, milliseconds
 from feedbackloop.pages import answer, context
 from feedbackloop.pipeline import launch
 from feedbackloop.pipeline.launch import Launched
 from feedbackloop.queries import overview
 from feedbackloop.spec import RunSpec
+from feedbackloop.wording import dollars, milliseconds
 
 ROWS = 3
 EVERY_S = 0.5

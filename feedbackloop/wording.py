@@ -1,0 +1,42 @@
+"""Numbers, amounts and times as people read them, the same on the terminal, on the pages and in sentences."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 answer`, `1,204 answers`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def dollars(amount: float | None) -> str:
+    """An amount with as many digits as say something."""
+    if amount is None or math.isnan(amount):
+        return "unknown"
+    if amount == 0 or abs(amount) >= 0.995:
+        return f"${amount:,.2f}"
+    return f"${amount:.{min(8, 1 - math.floor(math.log10(abs(amount))))}f}"
+
+
+def spend(spent_usd: float | None, unpriced: int) -> str:
+    """What was spent, as far as it is known: `at least $1.23, 12 unpriced`."""
+    known = 0.0 if spent_usd is None or math.isnan(spent_usd) else spent_usd
+    return f"at least {dollars(known)}, {unpriced:,} unpriced" if unpriced else dollars(known)
+
+
+def milliseconds(value: float | None) -> str:
+    """A latency."""
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:.0f} ms" if value < 999.5 else f"{value / 1000:.1f} s"
+
+
+def ago(then: datetime, now: datetime) -> str:
+    """How long ago."""
+    seconds = (now - then).total_seconds()
+    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= length:
+            return f"{count(int(seconds // length), unit)} ago"
+    return "just now"
