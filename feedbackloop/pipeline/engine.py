@@ -172,7 +172,7 @@ class Engine:
         if not self.live(model):
             # A recording is neither asked too often, nor down, nor paid for: its failures are replayed without a wait.
             return Retry(target, limits.retries, replace(clock, sleep=_no_wait), self._chance)
-        target = RateLimit(target, self.controller)
+        target = RateLimit(target, self.controller, getattr(provider, "allowance", None))
         target = Budget(target, self.purse, prices, getattr(provider, "base_url", None), clock)
         target = CircuitBreaker(target, self._breakers.setdefault(model, Breaker()), clock, last=last)
         return Retry(Validate(target), limits.retries, clock, self._chance)
