@@ -21,9 +21,11 @@ def dollars(amount: float | None) -> str:
 
 
 def spend(spent_usd: float | None, unpriced: int) -> str:
-    """What was spent, as far as it is known: `at least $1.23, 12 unpriced`."""
+    """What was spent, as far as it is known: `at least $1.23, 12 unpriced`, or `unknown, 12 unpriced` where nothing is."""
     known = 0.0 if spent_usd is None or math.isnan(spent_usd) else spent_usd
-    return f"at least {dollars(known)}, {unpriced:,} unpriced" if unpriced else dollars(known)
+    if not unpriced:
+        return dollars(known)
+    return f"{f'at least {dollars(known)}' if known else 'unknown'}, {unpriced:,} unpriced"
 
 
 def milliseconds(value: float | None) -> str:

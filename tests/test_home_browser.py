@@ -5,31 +5,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, FINISHED, FLAGS, running_app
+from browser import FINISHED, running_app
 
 import feedbackloop as fl
 from feedbackloop import queries
 
-playwright = pytest.importorskip("playwright.sync_api")
-pytestmark = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"there is no browser at {CHROMIUM}")
-
 _pause = time.sleep
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    with playwright.sync_playwright() as started:
-        made = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield made
-        made.close()
-
-
 @pytest.fixture
-def page(browser) -> Iterator[object]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, timezone_id="Asia/Kolkata")
+def page(chromium) -> Iterator[object]:
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, timezone_id="Asia/Kolkata")
     context.set_default_timeout(30_000)
     yield context.new_page()
     context.close()
@@ -90,12 +78,12 @@ def test_a_csv_with_two_columns_of_answers_leads_to_the_first_vote_within_thirty
         assert vote["task"] == "answers"
 
 
-def test_a_run_started_here_goes_on_when_the_page_is_closed_and_is_seen_from_any_page(browser, tmp_path) -> None:
+def test_a_run_started_here_goes_on_when_the_page_is_closed_and_is_seen_from_any_page(chromium, tmp_path) -> None:
     rows = "".join(json.dumps({"input": f"Question {n}"}) + "\n" for n in range(12))
     (tmp_path / "rows.jsonl").write_text(rows)
     store = fl.Store(tmp_path / "loop.duckdb")
     with running_app(store.path, tmp_path) as url:
-        context = browser.new_context(viewport={"width": 1280, "height": 1400})
+        context = chromium.new_context(viewport={"width": 1280, "height": 1400})
         first = context.new_page()
         first.goto(f"{url}/runs?new=run")
         first.get_by_label("or choose one that is here").click()
@@ -117,7 +105,7 @@ def test_a_run_started_here_goes_on_when_the_page_is_closed_and_is_seen_from_any
         (status,) = queries.runs(store)
         assert status.state == "running"
 
-        again = browser.new_page()
+        again = chromium.new_page()
         again.goto(url)
         button(again, "Watch the run").click()
         again.wait_for_url(f"**run={status.run.id}*")
