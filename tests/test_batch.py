@@ -12,12 +12,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from batch_server import BatchServer
 from fakes import FakeTime
-from openai_server import OpenAIServer, Reply
+from openai_server import FAULTS, OpenAIServer, Reply
 from typer.testing import CliRunner
 
 import feedbackloop as fl
@@ -249,6 +250,13 @@ async def test_trouble_on_the_way_is_waited_out(serve, run, store, fault: str) -
     assert len(server.batches) == 1
     assert each_once(store, 10)
     assert result.progress.spent_usd == pytest.approx(answers(store)["spent_usd"].sum())
+
+
+async def test_an_endpoint_that_says_when_to_look_again_is_heeded(serve, run) -> None:
+    serve(on={"GET /batches": [replace(FAULTS["rate_limited"], headers={"retry-after": "300"})]})
+    time_ = FakeTime()
+    assert (await run(ROWS[:1], clock=time_.clock())).finished
+    assert 300 <= sum(time_.slept) < 400
 
 
 async def test_a_file_of_answers_that_breaks_off_is_fetched_again_and_nothing_twice(serve, run, store) -> None:
@@ -539,3 +547,17 @@ def test_ctrl_c_leaves_the_batch_going_and_says_how_to_fetch_it(serve, spec, sto
     assert done.exit_code == 0, done.output
     assert len(server.batches) == 1
     assert "batch of" not in CliRunner().invoke(app, ["status", "--store", str(store.path)]).output
+
+
+async def test_batches_are_found_again_in_every_kind_of_store(serve, settings, place) -> None:
+    server, store = serve(), fl.Store(place)
+    known = {"settings": settings, "clock": FakeTime().clock()}
+
+    async def run(**options):
+        return await fl.run(ROWS, ONE, store=store, executor="batch", **known, **options)
+
+    await stopped_while_waiting(server, run)
+    assert (await fl.resume(store, dataset=ROWS, **known)).finished
+    assert len(server.batches) == 1
+    assert each_once(store, 10)
+    store.close()

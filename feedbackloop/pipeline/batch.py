@@ -168,12 +168,13 @@ class BatchPart(Part):
             await self._look()
         if self._stopping():
             return False
-        if self._left_usd() < worst_usd:
+        if not self.open:
             try:
                 await purse.reserve(worst_usd)
             except BudgetExceeded as error:
                 self._stop(str(error))
-            return False
+                return False
+            purse.settle(worst_usd, 0.0)
         return True
 
     def _left_usd(self) -> float:
