@@ -72,7 +72,7 @@ def unanswered(store: Store, run_id: str, label: str) -> list[AIRequest]:
         AIRequest,
         """
         SELECT * FROM requests request
-        WHERE run_id = ? AND metadata->>'batch' = ? AND NOT EXISTS (FROM responses WHERE request_id = request.id)
+        WHERE run_id = ? AND (metadata->>'batch') = ? AND NOT EXISTS (FROM responses WHERE request_id = request.id)
         ORDER BY created_at
         """,
         [run_id, label],
