@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from feedbackloop.store import Store
 
 
-def run(
+def run(  # noqa: PLR0917 - Typer passes options by name
     spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A run spec (YAML); `feedbackloop init` writes one.")],
     store: StoreOption = None,
     limit: Annotated[
@@ -37,6 +37,9 @@ def run(
     ] = None,
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Ask again even what was asked before in the very same words.")
+    ] = False,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="By OpenAI's Batch API: half the price, answers within a day.")
     ] = False,
 ) -> None:
     """Put a dataset to models as a spec says, and store the answers.
@@ -66,6 +69,7 @@ def run(
             limit=limit,
             cache=False if no_cache or record else None,
             wrap=wrap,
+            executor="batch" if batch else None,
             progress=progress,
             stop=stop,
         ),
@@ -168,7 +172,9 @@ def _see(watch: Watch, go: Going, store: Store, url: str | None) -> None:
     reason = _reason(result, watch)
     if reason is not None:
         drawing.say(f"Run {short} stopped at {last.done:,} of {count(last.total, 'answer')}: {reason}.", "yellow")
-        drawing.steps((f"feedbackloop resume {short}{same}", "asks only what is missing"))
+        if last.waiting:
+            drawing.say(f"The {last.waiting}, goes on by itself.")
+        drawing.steps((f"feedbackloop resume {short}{same}", _resuming(last.waiting)))
         raise typer.Exit(130 if watch.asked else 1)
     assert result is not None
     drawing.say(_finished(result, short), "green" if not last.failed else "")
@@ -176,6 +182,10 @@ def _see(watch: Watch, go: Going, store: Store, url: str | None) -> None:
     if last.failed:
         steps.insert(0, (f"feedbackloop resume {short}{same}", f"asks again what failed ({last.failed:,})"))
     drawing.steps(*steps)
+
+
+def _resuming(waiting: str) -> str:
+    return "fetches its answers, and asks only what is missing" if waiting else "asks only what is missing"
 
 
 def _reason(result: RunResult | None, watch: Watch) -> str | None:
@@ -229,10 +239,13 @@ def _show(
 
     run = found.run
     state = f"{found.state}, {drawing.done(found)} done"
+    waiting = drawing.waiting(found)
     if found.state == "stopped" and found.counts.get("reason"):
         state += f" ({found.counts['reason']})"
     begun = f"{run.created_at.astimezone():%Y-%m-%d %H:%M} ({ago(run.created_at, utcnow())})"
     facts = [("run", run.id), ("task", run.task), ("dataset", run.dataset), ("state", state), ("begun", begun)]
+    if waiting:
+        facts.insert(4, ("waiting for", waiting))
     if run.git_commit:
         facts.append(("commit", run.git_commit[:12]))
     facts.append(("spent", drawing.spent_in_all(summary)))
@@ -249,7 +262,7 @@ def _show(
         (f"feedbackloop export answers.csv --run {run.id[:8]}{same_store(url)}", "every answer, for a spreadsheet")
     ]
     if found.state in {"stopped", "interrupted"}:
-        steps.insert(0, (f"feedbackloop resume {run.id[:8]}{same_store(url)}", "asks only what is missing"))
+        steps.insert(0, (f"feedbackloop resume {run.id[:8]}{same_store(url)}", _resuming(waiting)))
     drawing.steps(*steps)
 
 

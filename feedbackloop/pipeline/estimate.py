@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.models import Case, Message
-from feedbackloop.pricing import Prices, Tokens
+from feedbackloop.pricing import BatchPrices, Prices, Tokens
 from feedbackloop.prompts import Prompt
 from feedbackloop.providers import create, model_name, provider_name
 from feedbackloop.providers.simulated import Behaviour, SimulatedProvider
@@ -91,7 +91,7 @@ def estimate(spec: RunSpec, store: Store, settings: Settings, *, cases: int, sam
     """
     models = [model_name(variant.model, settings) for variant in spec.variants]
     history = model_history(store, models)
-    prices = Prices(settings)
+    prices = BatchPrices(settings) if spec.executor == "batch" else Prices(settings)
     calls = cases * spec.repeats
     made = []
     seconds = 0.0

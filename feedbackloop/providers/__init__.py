@@ -44,7 +44,8 @@ class Provider(Protocol):
       (no key, no file, no function), and returns what besides messages and parameters decides the answer (a function's source);
     - `allowance(model) -> Allowance | None`: what the endpoint said last of how much it still takes;
     - `aclose()` (async): frees what belongs to the running event loop;
-    - `stream(request)`: see `StreamingProvider`.
+    - `stream(request)`: see `StreamingProvider`;
+    - `batches()`: asks many at once, for less and later: see `providers.batches.Batches`.
     """
 
     async def complete(self, request: AIRequest) -> AIResponse:
