@@ -240,6 +240,12 @@ class Controller:
         """How many calls each target is allowed at present."""
         return {target: int(gate.places) for target, gate in self._gates.items()}
 
+    def paces(self) -> dict[str, float]:
+        """How many requests a second each target is asked at most at present, where it has refused some."""
+        now = self._clock.now()
+        paces = {target: gate.pace.per_s(now) for target, gate in self._gates.items()}
+        return {target: pace for target, pace in paces.items() if pace < math.inf}
+
     def close(self) -> None:
         """Stop what would wake those who wait."""
         for gate in self._gates.values():
