@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from feedbackloop.cli.options import StoreOption, open_store, same_store
+from feedbackloop.cli.reporting import FailUnderOption, OutputOption, Reporting
 from feedbackloop.cli.wording import duration
 from feedbackloop.wording import ago, count, spend
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from feedbackloop.store import Store
 
 
-def run(
+def run(  # noqa: PLR0917 - Typer makes options of them
     spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A run spec (YAML); `feedbackloop init` writes one.")],
     store: StoreOption = None,
     limit: Annotated[
@@ -38,15 +39,18 @@ def run(
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Ask again even what was asked before in the very same words.")
     ] = False,
+    output: OutputOption = None,
+    fail_under: FailUnderOption = None,
 ) -> None:
     """Put a dataset to models as a spec says, and store the answers.
 
-    The whole dataset is checked before the first call is paid for. Ctrl-C stops cleanly; [cyan]feedbackloop resume[/] goes on.
+    The whole dataset is checked before the first call is paid for. Ctrl-C stops cleanly; [cyan]feedbackloop resume[/] goes on. Exits with 100 if the answers do not pass as they should, with 1 on an error.
 
     \b
     Examples:
       [cyan]feedbackloop run spec.yaml --limit 3[/]
       [cyan]feedbackloop run spec.yaml --store team.duckdb[/]
+      [cyan]feedbackloop run spec.yaml --fail-under 0.9 --output results.xml --output results.html[/]
     """
     from feedbackloop.cli.watching import Watch
     from feedbackloop.pipeline import run_spec
@@ -55,6 +59,8 @@ def run(
 
     opened, settings = open_store(store)
     read = load_spec(spec)
+    reporting = Reporting(output or (), fail_under)
+    reporting.refuse(read.graders)
     wrap = None if record is None else lambda provider: Recorder(provider, record)
     watch = Watch()
     _see(
@@ -71,6 +77,7 @@ def run(
         ),
         opened,
         store,
+        reporting,
     )
 
 
@@ -140,7 +147,7 @@ def status(
     _show(found, summary, failures, queries.check_errors(opened, found.run.id), store)
 
 
-def _see(watch: Watch, go: Going, store: Store, url: str | None) -> None:
+def _see(watch: Watch, go: Going, store: Store, url: str | None, reporting: Reporting = Reporting()) -> None:  # noqa: B008 - frozen
     """Watch a run or a part of it to its end, and tell what came of it."""
     from feedbackloop import queries
     from feedbackloop.cli import drawing
@@ -158,6 +165,7 @@ def _see(watch: Watch, go: Going, store: Store, url: str | None) -> None:
         drawing.failures(queries.failures(store, last.run_id))
     drawing.blank()
     short, same = last.run_id[:8], same_store(url)
+    code = reporting.settle(store, last.run_id)
     for note in result.notes if result is not None else ():
         drawing.say(f"Note: {note}")
     drawing.check_errors(queries.check_errors(store, last.run_id))
@@ -176,6 +184,8 @@ def _see(watch: Watch, go: Going, store: Store, url: str | None) -> None:
     if last.failed:
         steps.insert(0, (f"feedbackloop resume {short}{same}", f"asks again what failed ({last.failed:,})"))
     drawing.steps(*steps)
+    if code:
+        raise typer.Exit(code)
 
 
 def _reason(result: RunResult | None, watch: Watch) -> str | None:

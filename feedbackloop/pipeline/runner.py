@@ -37,6 +37,7 @@ async def run(
     store: Store | str | os.PathLike[str],
     task: str | Task = "default",
     graders: Sequence[Any] = (),
+    threshold: float | None = None,
     limits: Limits | None = None,
     repeats: int = 1,
     budget_usd: float | None = None,
@@ -58,6 +59,7 @@ async def run(
         store: where everything goes; a URL or a store.
         task: the feature that is judged.
         graders: as in a spec (`"json_valid"`, `{"contains": "refund"}`), or functions `(case, response) -> verdict`.
+        threshold: the weighted score from which on an answer passes, 0 to 1; by default it passes if all its checks do.
         limits: how hard targets may be asked; by default those of the settings.
         repeats: how often each case is put to each variant.
         budget_usd: no call is made that could take the spend beyond this.
@@ -86,6 +88,7 @@ async def run(
         "id_column": id_column,
         "graders": [grader for grader in graders if isinstance(grader, str | dict)],
         "own_graders": sum(not isinstance(grader, str | dict) for grader in graders),
+        "threshold": threshold,
         "limits": limits.model_dump(exclude_defaults=True),
         "budget_usd": budget_usd,
         "limit": limit,
@@ -130,6 +133,7 @@ async def run_spec(spec: RunSpec, store: Store, *, settings: Settings | None = N
         store=store,
         task=_task(spec.task, store),
         graders=spec.graders,
+        threshold=spec.threshold,
         limits=spec.limits or settings.limits,
         repeats=spec.repeats,
         budget_usd=spec.budget_usd,
