@@ -121,15 +121,28 @@ async def run(
     return await part.go(resuming=False)
 
 
-async def run_spec(spec: RunSpec, store: Store, *, settings: Settings | None = None, **options: Any) -> RunResult:
-    """Run what a spec says. `options` are those of `run` that a spec does not hold: progress, stop, wrap, clock, cache, limit."""
+async def run_spec(
+    spec: RunSpec,
+    store: Store,
+    *,
+    settings: Settings | None = None,
+    dataset: Any = None,
+    variants: Sequence[Variant] | None = None,
+    **options: Any,
+) -> RunResult:
+    """Run what a spec says. `options` are those of `run` that a spec does not hold: progress, stop, wrap, clock, cache, limit.
+
+    Args:
+        dataset: in place of the spec's, such as some of its cases.
+        variants: in place of the spec's, such as some of them.
+    """
     settings = (settings or Settings.load()).model_copy(update={"base": spec.base})
     options.setdefault("limit", spec.limit)
     if options["limit"] is None:
         options["limit"] = spec.limit
     return await run(
-        spec.dataset_path,
-        spec.variant_records(),
+        spec.dataset_path if dataset is None else dataset,
+        spec.variant_records() if variants is None else variants,
         store=store,
         task=_task(spec.task, store),
         graders=spec.graders,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from feedbackloop.models import AIResponse
 from feedbackloop.queries.reports import CURRENT, RATING_STANDS, superseded
 from feedbackloop.store import Store
 
@@ -43,6 +44,11 @@ def write_judged(store: Store, run_id: str, file: Path) -> tuple[str, ...]:
     said: what each check said, a list of (metric, rater, value, label, reason, error, created_at).
     """
     return store.query(lambda connection: _write(connection, run_id, file))
+
+
+def response(store: Store, response_id: str) -> AIResponse:
+    """An answer as it was stored, to be checked again."""
+    return store.load(AIResponse, "SELECT * FROM responses WHERE id = ?", [response_id])[0]
 
 
 def _write(connection: DuckDBPyConnection, run_id: str, file: Path) -> tuple[str, ...]:
