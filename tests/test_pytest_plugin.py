@@ -10,14 +10,19 @@ from pathlib import Path
 import pytest
 
 from feedbackloop import Store, queries
+from feedbackloop.providers import function, simulated
+from feedbackloop.pytest_plugin import asking
 from feedbackloop.reports import outcome
 
 pytest_plugins = ["pytester"]
 
+# Loaded here, since pytester forgets after each session what that loaded: two seconds each time.
+LOADED = (asking, function, simulated)
+
 ROOT = Path(__file__).parents[1]
 
-# Whether or not it is installed with an entry point, the plugin is loaded once, and from here.
-PLUGIN = ("-p", "no:feedbackloop", "-p", "feedbackloop.pytest_plugin", "-p", "no:cacheprovider")
+# Without what is installed: the plugin is loaded once, with an entry point or without, and from here.
+PLUGIN = ("-p", "feedbackloop.pytest_plugin", "-p", "no:cacheprovider")
 
 SPEC = """
 task: support
@@ -53,6 +58,7 @@ def test_support(feedbackloop):
 @pytest.fixture
 def project(pytester, monkeypatch) -> pytest.Pytester:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     rows = [
         {"id": "first", "input": "one two", "expected": "two"},
         {"input": "Grüße", "expected": "other"},
@@ -62,7 +68,7 @@ def project(pytester, monkeypatch) -> pytest.Pytester:
     pytester.path.joinpath("cases.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     pytester.path.joinpath("spec.yaml").write_text(SPEC)
     pytester.path.joinpath("app.py").write_text(APP)
-    pytester.makeini("[pytest]\naddopts = --strict-markers\nasyncio_default_fixture_loop_scope = function\n")
+    pytester.makeini("[pytest]\naddopts = --strict-markers\n")
     return pytester
 
 
@@ -222,7 +228,9 @@ def test_a_single_question_is_asked_checked_and_stored(project, go) -> None:
                 feedbackloop.answer
         """
     )
-    result = go("-o", "asyncio_mode=auto")
+    result = go(
+        "-p", "pytest_asyncio.plugin", "-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function"
+    )
     result.assert_outcomes(passed=4)
     store = Store(project.path / "loop.duckdb")
     assert {run.run.task for run in queries.runs(store)} == {"pytest"}
@@ -236,9 +244,10 @@ def test_the_store_is_the_one_that_is_named(project, go) -> None:
     assert not project.path.joinpath("loop.duckdb").exists()
 
 
+@pytest.mark.slow
 def test_workers_share_one_run(project) -> None:
     project.makepyfile(MARKED)
-    arguments = (*PLUGIN, "-k", "first or free", "-n", "2", "--dist", "load")
+    arguments = (*PLUGIN, "-p", "xdist", "-k", "first or free", "-n", "2", "--dist", "load")
     project.runpytest_subprocess(*arguments).assert_outcomes(passed=4)
     assert calls(project) == ["one two", "one two", "three", "three"]
     assert len(queries.runs(Store(project.path / "loop.duckdb"))) == 1

@@ -130,6 +130,7 @@ def status(
       [cyan]feedbackloop status --json[/]
     """
     from feedbackloop import queries
+    from feedbackloop.queries.repeats import steadiness
 
     opened, _ = open_store(store)
     if run is None:
@@ -141,10 +142,12 @@ def status(
         return
     found = queries.find_run(opened, run)
     summary, failures = queries.summary(opened, found.run.id), queries.failures(opened, found.run.id)
+    steady = steadiness(opened, found.run.id) if found.run.repeats > 1 else None
     if as_json:
-        _print({**_facts(found), "summary": _records(summary), "failures": _records(failures)})
+        told = {} if steady is None else {"steadiness": _records(steady)}
+        _print({**_facts(found), "summary": _records(summary), "failures": _records(failures), **told})
         return
-    _show(found, summary, failures, queries.check_errors(opened, found.run.id), store)
+    _show(found, summary, failures, queries.check_errors(opened, found.run.id), store, steady=steady)
 
 
 def _see(watch: Watch, go: Going, store: Store, url: str | None, reporting: Reporting = Reporting()) -> None:  # noqa: B008 - frozen
@@ -232,7 +235,13 @@ def _list(store: Store, listed: list[RunStatus], counts: dict[str, int], url: st
 
 
 def _show(
-    found: RunStatus, summary: pd.DataFrame, failures: pd.DataFrame, errors: pd.DataFrame, url: str | None
+    found: RunStatus,
+    summary: pd.DataFrame,
+    failures: pd.DataFrame,
+    errors: pd.DataFrame,
+    url: str | None,
+    *,
+    steady: pd.DataFrame | None,
 ) -> None:
     from feedbackloop.cli import drawing
     from feedbackloop.identity import utcnow
@@ -250,6 +259,8 @@ def _show(
     drawing.blank()
     drawing.results(summary)
     drawing.legend(summary)
+    if steady is not None:
+        drawing.steadiness(steady)
     if not failures.empty:
         drawing.blank()
         drawing.failures(failures)
