@@ -9,6 +9,7 @@ import pytest
 
 from feedbackloop import Store, queries
 from feedbackloop.cli import main
+from feedbackloop.pipeline import launch
 
 SPEC = """
 task: support
@@ -74,6 +75,14 @@ def test_a_required_check_that_fails_exits_with_100(call, tmp_path) -> None:
     assert code == 100
     assert "Not good enough: echo: 1 answer did not pass 'contains', which is required." in out
     assert "is complete" in out
+
+
+def test_the_app_does_not_take_a_required_check_that_failed_for_an_error(tmp_path) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC.replace("[contains]", "[{contains: null, required: true}]"))
+    started = launch.start(tmp_path / "spec.yaml", Store(tmp_path / "loop.duckdb"))
+    assert started.wait(120)
+    assert started.error is None
+    assert "did not pass 'contains', which is required" in started.log.read_text()
 
 
 def test_a_threshold_in_the_spec_is_what_an_answer_is_judged_by(call, tmp_path) -> None:

@@ -78,7 +78,7 @@ def test_an_opened_row_says_how_far_its_answers_agree_and_which_are_the_same(mad
     [expander] = [one for one in app.expander if "different" in one.label]
     assert expander.label == "2 different answers"
     assert [plain(caption.value) for caption in expander.caption] == [
-        "**2 times** (answer 1, 2)",
+        "**2 times** (answers 1, 2)",
         "**1 time** (answer 3)",
     ]
 

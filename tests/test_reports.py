@@ -135,6 +135,7 @@ def test_reasons_say_why(store) -> None:
         ),
         ({("a", "terse", 0): None}, 0.1, ["terse: 0 of 1 answer passed"]),
         ({("a", "terse", 0): ("x", [])}, 0.1, ["terse: nothing was checked"]),
+        ({("a", "terse", 0): ("x", []), ("b", "terse", 0): None}, 0.1, ["terse: nothing was checked"]),
     ],
 )
 def test_a_run_falls_short_where_a_variant_does_or_a_required_check_fails(store, answers, mark, begins) -> None:

@@ -79,8 +79,9 @@ class VariantOutcome:
 
     @property
     def rate(self) -> float | None:
-        """Share of the judged answers that passed; None where nothing was checked at all."""
-        return self.passed / self.judged if self.checks and self.judged else None
+        """Share of the judged answers that passed; None where no check had an opinion on any that came."""
+        said_nothing = self.unchecked > 0 and not self.passed + self.failed
+        return self.passed / self.judged if self.checks and self.judged and not said_nothing else None
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ def draw(column: Column, case_id: str, key: str) -> None:
     with st.expander(f"{len(distinct)} different answers", icon=":material/call_split:"):
         for number, (_, same) in enumerate(distinct):
             which = ", ".join(str(place + 1) for place in same["repeat"])
-            st.caption(f"**{count(len(same), 'time')}** (answer {which})")
+            named = "answer" if len(same) == 1 else "answers"
+            st.caption(f"**{count(len(same), 'time')}** ({named} {which})")
             answer.show(str(same["output"].iloc[0]), key=f"{key}-{number}")
 
 
