@@ -87,7 +87,7 @@ def report(
     fail_under: FailUnderOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Report which answers of a run pass: for a build, a pull request, a reader.
+    """Report which answers of a run pass, for a build or a reader.
 
     Without --output, the summary for a pull request is printed (Markdown). Exits with 100 if the run is not good enough, with 1 on an error.
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from feedbackloop.store import Store
 
 
-def run(  # noqa: PLR0917 - Typer makes options of them
+def run(  # noqa: PLR0917 - Typer passes options by name
     spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A run spec (YAML); `feedbackloop init` writes one.")],
     store: StoreOption = None,
     limit: Annotated[
