@@ -98,7 +98,7 @@ def test_every_case_of_every_variant_is_a_test(project, go) -> None:
         ]
     )
     result.stdout.fnmatch_lines(["E*echo gave no answer: *it broke*"])
-    result.stdout.fnmatch_lines(["feedbackloop: spec.yaml: 8 answers, 4 of them did not pass (feedbackloop report *"])
+    result.stdout.fnmatch_lines(["feedbackloop: spec.yaml: 8 answers, 4 not passed (feedbackloop report *"])
     [run] = queries.runs(Store(project.path / "loop.duckdb"))
     assert (run.run.task, run.counts["completed"], run.counts["failed"]) == ("support", 6, 2)
 

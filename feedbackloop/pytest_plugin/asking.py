@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shlex
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -267,8 +268,8 @@ class Session:
             if asked.run_id is not None and asked.answers:
                 missed = sum(one.state in ("failed", "error") for one in asked.answers.values())
                 yield (
-                    f"feedbackloop: {path.name}: {count(len(asked.answers), 'answer')}, {missed:,} of them did not pass "
-                    f"(feedbackloop report {asked.run_id[:8]} --store {self.store.url})"
+                    f"feedbackloop: {path.name}: {count(len(asked.answers), 'answer')}, {missed:,} not passed "
+                    f"(feedbackloop report {asked.run_id[:8]} --store {shlex.quote(self.store.url)})"
                 )
 
     def _of(self, cell: Cell) -> _Asked:
