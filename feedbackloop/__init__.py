@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from feedbackloop.pipeline import Engine, FeedbackLoop, Progress, RunResult, resume, run, run_spec
     from feedbackloop.pipeline import FeedbackLoop as FeedbackLoopArchitecture
     from feedbackloop.pipeline.monitor import monitor
+    from feedbackloop.reports import Outcome, outcome, report
     from feedbackloop.settings import Limits, Settings
     from feedbackloop.spec import RunSpec, load_spec
     from feedbackloop.store import Store
@@ -64,6 +65,7 @@ _HOMES = {
     "FeedbackLoopArchitecture": "pipeline:FeedbackLoop",
     "FeedbackLoopError": "errors",
     "Limits": "settings",
+    "Outcome": "reports",
     "Policy": "models",
     "ProcessingStatus": "models",
     "Progress": "pipeline",
@@ -91,9 +93,11 @@ _HOMES = {
     "note": "comparisons",
     "open_dataset": "datasets",
     "open_queue": "comparisons",
+    "outcome": "reports",
     "plots": "plots:*",
     "promote": "improve.policy",
     "rate": "comparisons",
+    "report": "reports",
     "results": "findings",
     "resume": "pipeline",
     "rollback": "improve.policy",
@@ -116,6 +120,7 @@ __all__ = [
     "FeedbackLoopArchitecture",
     "FeedbackLoopError",
     "Limits",
+    "Outcome",
     "Policy",
     "ProcessingStatus",
     "Progress",
@@ -143,9 +148,11 @@ __all__ = [
     "note",
     "open_dataset",
     "open_queue",
+    "outcome",
     "plots",
     "promote",
     "rate",
+    "report",
     "results",
     "resume",
     "rollback",

@@ -74,6 +74,8 @@ class RunSpec(Options):
     id_column: str | None = None
     variants: list[VariantSpec] = Field(min_length=1)
     graders: list[str | dict[str, Any]] = Field(default_factory=list)
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    """The weighted score from which on an answer passes; without one it passes if all its checks do."""
     limits: Limits | None = None
     budget_usd: float | None = Field(default=None, gt=0)
     repeats: int = Field(default=1, ge=1)

@@ -94,6 +94,32 @@ def results(summary: pd.DataFrame) -> None:
     console().print(table)
 
 
+def steadiness(found: pd.DataFrame) -> None:
+    """How far answers to the same question agree, a row for each variant that was asked several times."""
+    if found.empty:
+        return
+    blank()
+    say("Cases that were asked several times:")
+    table = _table()
+    table.add_column("variant", overflow="fold", min_width=8)
+    titles = {"agreement": "same answer", "unanimous": "all the same", "best": "best", "mean": "mean", "worst": "worst"}
+    shown = {name: title for name, title in titles.items() if found[name].notna().any()}
+    for title in shown.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    checked = bool(found["stability"].notna().any())
+    if checked:
+        table.add_column("spread", justify="right", no_wrap=True)
+    for row in found.to_dict("records"):
+        cells = ["-" if _missing(row[name]) else f"{row[name]:.0%}" for name in shown]
+        cells += ["-" if _missing(row["stability"]) else f"{row['stability']:.2f}"] if checked else []
+        table.add_row(Text(printable(row["variant"]), style="bold"), *cells)
+    console().print(table)
+    told = "same answer: share of the commonest one; all the same: share of such cases"
+    if checked:
+        told += "; best, mean, worst: of a case's checks; spread: their standard deviation, 0 is steady"
+    say(f"{told}.", "dim")
+
+
 def legend(summary: pd.DataFrame) -> None:
     """What the columns of `results` mean, as far as they do not say it themselves."""
     told = ["median time: of an answer", "$/1,000: cost of so many answers"]

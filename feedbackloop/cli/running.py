@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from feedbackloop.cli.options import StoreOption, open_store, same_store
+from feedbackloop.cli.reporting import FailUnderOption, OutputOption, Reporting
 from feedbackloop.cli.wording import duration
 from feedbackloop.wording import ago, count, spend
 
@@ -41,15 +42,18 @@ def run(  # noqa: PLR0917 - Typer passes options by name
     batch: Annotated[
         bool, typer.Option("--batch", help="By OpenAI's Batch API: half the price, answers within a day.")
     ] = False,
+    output: OutputOption = None,
+    fail_under: FailUnderOption = None,
 ) -> None:
     """Put a dataset to models as a spec says, and store the answers.
 
-    The whole dataset is checked before the first call is paid for. Ctrl-C stops cleanly; [cyan]feedbackloop resume[/] goes on.
+    The whole dataset is checked before the first call is paid for. Ctrl-C stops cleanly; [cyan]feedbackloop resume[/] goes on. Exits with 100 if the answers do not pass as they should, with 1 on an error.
 
     \b
     Examples:
       [cyan]feedbackloop run spec.yaml --limit 3[/]
       [cyan]feedbackloop run spec.yaml --store team.duckdb[/]
+      [cyan]feedbackloop run spec.yaml --fail-under 0.9 --output results.xml --output results.html[/]
     """
     from feedbackloop.cli.watching import Watch
     from feedbackloop.pipeline import run_spec
@@ -58,6 +62,8 @@ def run(  # noqa: PLR0917 - Typer passes options by name
 
     opened, settings = open_store(store)
     read = load_spec(spec)
+    reporting = Reporting(output or (), fail_under)
+    reporting.refuse(read.graders)
     wrap = None if record is None else lambda provider: Recorder(provider, record)
     watch = Watch()
     _see(
@@ -75,6 +81,7 @@ def run(  # noqa: PLR0917 - Typer passes options by name
         ),
         opened,
         store,
+        reporting,
     )
 
 
@@ -127,6 +134,7 @@ def status(
       [cyan]feedbackloop status --json[/]
     """
     from feedbackloop import queries
+    from feedbackloop.queries.repeats import steadiness
 
     opened, _ = open_store(store)
     if run is None:
@@ -138,13 +146,15 @@ def status(
         return
     found = queries.find_run(opened, run)
     summary, failures = queries.summary(opened, found.run.id), queries.failures(opened, found.run.id)
+    steady = steadiness(opened, found.run.id) if found.run.repeats > 1 else None
     if as_json:
-        _print({**_facts(found), "summary": _records(summary), "failures": _records(failures)})
+        told = {} if steady is None else {"steadiness": _records(steady)}
+        _print({**_facts(found), "summary": _records(summary), "failures": _records(failures), **told})
         return
-    _show(found, summary, failures, queries.check_errors(opened, found.run.id), store)
+    _show(found, summary, failures, queries.check_errors(opened, found.run.id), store, steady=steady)
 
 
-def _see(watch: Watch, go: Going, store: Store, url: str | None) -> None:
+def _see(watch: Watch, go: Going, store: Store, url: str | None, reporting: Reporting = Reporting()) -> None:  # noqa: B008 - frozen
     """Watch a run or a part of it to its end, and tell what came of it."""
     from feedbackloop import queries
     from feedbackloop.cli import drawing
@@ -162,6 +172,7 @@ def _see(watch: Watch, go: Going, store: Store, url: str | None) -> None:
         drawing.failures(queries.failures(store, last.run_id))
     drawing.blank()
     short, same = last.run_id[:8], same_store(url)
+    code = reporting.settle(store, last.run_id)
     for note in result.notes if result is not None else ():
         drawing.say(f"Note: {note}")
     drawing.check_errors(queries.check_errors(store, last.run_id))
@@ -182,6 +193,8 @@ def _see(watch: Watch, go: Going, store: Store, url: str | None) -> None:
     if last.failed:
         steps.insert(0, (f"feedbackloop resume {short}{same}", f"asks again what failed ({last.failed:,})"))
     drawing.steps(*steps)
+    if code:
+        raise typer.Exit(code)
 
 
 def _resuming(waiting: str) -> str:
@@ -232,7 +245,13 @@ def _list(store: Store, listed: list[RunStatus], counts: dict[str, int], url: st
 
 
 def _show(
-    found: RunStatus, summary: pd.DataFrame, failures: pd.DataFrame, errors: pd.DataFrame, url: str | None
+    found: RunStatus,
+    summary: pd.DataFrame,
+    failures: pd.DataFrame,
+    errors: pd.DataFrame,
+    url: str | None,
+    *,
+    steady: pd.DataFrame | None,
 ) -> None:
     from feedbackloop.cli import drawing
     from feedbackloop.identity import utcnow
@@ -253,6 +272,8 @@ def _show(
     drawing.blank()
     drawing.results(summary)
     drawing.legend(summary)
+    if steady is not None:
+        drawing.steadiness(steady)
     if not failures.empty:
         drawing.blank()
         drawing.failures(failures)

@@ -42,6 +42,7 @@ async def run(
     store: Store | str | os.PathLike[str],
     task: str | Task = "default",
     graders: Sequence[Any] = (),
+    threshold: float | None = None,
     limits: Limits | None = None,
     repeats: int = 1,
     budget_usd: float | None = None,
@@ -64,6 +65,7 @@ async def run(
         store: where everything goes; a URL or a store.
         task: the feature that is judged.
         graders: as in a spec (`"json_valid"`, `{"contains": "refund"}`), or functions `(case, response) -> verdict`.
+        threshold: the weighted score from which on an answer passes, 0 to 1; by default it passes if all its checks do.
         limits: how hard targets may be asked; by default those of the settings.
         repeats: how often each case is put to each variant.
         budget_usd: no call is made that could take the spend beyond this.
@@ -95,6 +97,7 @@ async def run(
         "id_column": id_column,
         "graders": [grader for grader in graders if isinstance(grader, str | dict)],
         "own_graders": sum(not isinstance(grader, str | dict) for grader in graders),
+        "threshold": threshold,
         "limits": limits.model_dump(exclude_defaults=True),
         "budget_usd": budget_usd,
         "limit": limit,
@@ -128,21 +131,34 @@ async def run(
     return await part.go(resuming=False)
 
 
-async def run_spec(spec: RunSpec, store: Store, *, settings: Settings | None = None, **options: Any) -> RunResult:
+async def run_spec(
+    spec: RunSpec,
+    store: Store,
+    *,
+    settings: Settings | None = None,
+    dataset: Any = None,
+    variants: Sequence[Variant] | None = None,
+    **options: Any,
+) -> RunResult:
     """Run what a spec says. `options` are those of `run` that a spec does not hold: progress, stop, wrap, clock, cache, limit.
 
     `executor` may be among them too: it wins over the spec's.
+
+    Args:
+        dataset: in place of the spec's, such as some of its cases.
+        variants: in place of the spec's, such as some of them.
     """
     settings = (settings or Settings.load()).model_copy(update={"base": spec.base})
     options.setdefault("limit", spec.limit)
     if options["limit"] is None:
         options["limit"] = spec.limit
     return await run(
-        spec.dataset_path,
-        spec.variant_records(),
+        spec.dataset_path if dataset is None else dataset,
+        spec.variant_records() if variants is None else variants,
         store=store,
         task=_task(spec.task, store),
         graders=spec.graders,
+        threshold=spec.threshold,
         limits=spec.limits or settings.limits,
         repeats=spec.repeats,
         budget_usd=spec.budget_usd,
