@@ -23,6 +23,7 @@ from feedbackloop.errors import (
     RateLimited,
 )
 from feedbackloop.models import Attempt
+from feedbackloop.pipeline.progress import Tally
 from feedbackloop.pipeline.resilience import (
     BACKOFF_MAX_S,
     BACKOFF_S,
@@ -34,7 +35,6 @@ from feedbackloop.pipeline.resilience import (
     Retry,
     Timeout,
 )
-from feedbackloop.pipeline.progress import Tally
 from feedbackloop.pipeline.spending import Priced
 from feedbackloop.pricing import Prices
 from feedbackloop.settings import Limits, Settings

@@ -85,7 +85,7 @@ def run(  # noqa: PLR0917 - Typer passes options by name
     )
 
 
-def resume(
+def resume(  # noqa: PLR0917 - Typer passes options by name
     run: Annotated[
         str | None,
         typer.Argument(metavar="RUN", help="How the run's id begins.", show_default="the newest that is not finished"),
@@ -97,21 +97,66 @@ def resume(
             min=0.0, metavar="USD", help="For the whole run, with what it spent before.", show_default="the run's own"
         ),
     ] = None,
+    spec: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SPEC", help="Bring the run to what this spec says now: more rows, more variants, more repeats."
+        ),
+    ] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The dataset with more rows, or where it lies now.", show_default="the run's own"
+        ),
+    ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Put each case to each variant so often.", show_default="the run's own"),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Only the first N cases; 0 takes all.", show_default="the run's own"),
+    ] = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Ask only what has failed, and nothing that was never asked. A failure is shown until there is an answer.",
+        ),
+    ] = False,
 ) -> None:
     """Go on with a run: ask only what is missing or failed.
 
+    Rows, variants and repeats can be added to it at any time: answers that are there stay.
+
     \b
-    Example:
+    Examples:
       [cyan]feedbackloop resume 3f2a[/]
+      [cyan]feedbackloop resume 3f2a --spec spec.yaml[/]
+      [cyan]feedbackloop resume 3f2a --retry-failed[/]
     """
     from feedbackloop.cli.watching import Watch
     from feedbackloop.pipeline import resume as go_on
+    from feedbackloop.spec import load_spec
 
     opened, settings = open_store(store)
+    read = None if spec is None else load_spec(spec)
     watch = Watch()
     _see(
         watch,
-        lambda progress, stop: go_on(opened, run, settings=settings, budget_usd=budget, progress=progress, stop=stop),
+        lambda progress, stop: go_on(
+            opened,
+            run,
+            spec=read,
+            dataset=dataset,
+            repeats=repeats,
+            limit=limit,
+            retry_failed=retry_failed,
+            settings=settings,
+            budget_usd=budget,
+            progress=progress,
+            stop=stop,
+        ),
         opened,
         store,
     )

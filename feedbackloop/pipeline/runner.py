@@ -22,6 +22,7 @@ from feedbackloop.identity import utcnow
 from feedbackloop.models import Run, Task, Variant
 from feedbackloop.pipeline.batch import BatchPart
 from feedbackloop.pipeline.engine import Engine
+from feedbackloop.pipeline.extending import More, added, more_repeats
 from feedbackloop.pipeline.part import Part
 from feedbackloop.pipeline.progress import Progress, RunResult
 from feedbackloop.pipeline.resilience import Clock
@@ -49,6 +50,7 @@ async def run(
     limit: int | None = None,
     priority: int = 5,
     cache: bool | None = None,
+    stream: bool = False,
     executor: str = "async",
     settings: Settings | None = None,
     id_column: str | None = None,
@@ -72,6 +74,7 @@ async def run(
         limit: only the first rows.
         priority: 1 to 10, of cases whose metadata name none; higher ones are asked first.
         cache: whether answers to the very same question are used again; by default yes, but not when only trying (`limit`).
+        stream: have answers streamed, so that the time to their first token and their tokens a second are known.
         executor: `async` asks call by call; `batch` submits what is missing to OpenAI's Batch API, for half the price and within
             a day.
         id_column: which column of the dataset is a row's id, if not `id`.
@@ -103,6 +106,7 @@ async def run(
         "limit": limit,
         "priority": priority,
         "cache": cache,
+        "stream": stream,
         "executor": executor,
     }
     clock = clock or Clock()
@@ -123,7 +127,9 @@ async def run(
         variants=records,
         dataset=opened.head(limit) if limit else opened,
         graders=[create(grader, settings.base) for grader in graders],
-        engine=Engine(settings, limits=limits, budget_usd=budget_usd, cache=cache, wrap=wrap, clock=clock),
+        engine=Engine(
+            settings, limits=limits, budget_usd=budget_usd, cache=cache, stream=stream, wrap=wrap, clock=clock
+        ),
         clock=clock,
         progress=progress,
         stop=stop or asyncio.Event(),
@@ -163,6 +169,7 @@ async def run_spec(
         repeats=spec.repeats,
         budget_usd=spec.budget_usd,
         priority=spec.priority,
+        stream=spec.stream,
         settings=settings,
         id_column=spec.id_column,
         executor=options.pop("executor", None) or spec.executor,
@@ -175,7 +182,14 @@ async def resume(
     run_id: str | None = None,
     *,
     dataset: Any = None,
+    id_column: str | None = None,
+    variants: Sequence[Variant | VariantSpec | Mapping[str, Any]] = (),
+    repeats: int | None = None,
+    limit: int | None = None,
+    spec: RunSpec | None = None,
+    retry_failed: bool = False,
     graders: Sequence[Any] | None = None,
+    limits: Limits | None = None,
     budget_usd: float | None = None,
     settings: Settings | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -187,23 +201,33 @@ async def resume(
 
     Args:
         run_id: the beginning of its id; by default the newest run that is not finished.
-        dataset: in place of the one it began with, if that has moved.
+        dataset: in place of the one it began with: the same in another place, or with more rows.
+        id_column: of that dataset.
+        variants: those that the run has not got yet are added to it.
+        repeats: how often each case is put to each variant; may only be more than it began with.
+        limit: only the first so many rows; 0 takes all of a run that began with some.
+        spec: stands for these arguments, as far as they are not given: the run is brought to what the spec says now.
+        retry_failed: ask only the cells that have failed, and none that were never asked.
         graders: needed if it began with functions given from Python.
+        limits: how hard targets may be asked; by default as it began.
         budget_usd: for the whole run, what it spent before included; by default what it began with.
 
     Raises:
         StoreError: there is no such run.
         DatasetError, SettingsError: as in `run`.
     """
-    status = queries.find_run(store, run_id, unfinished=True)
+    status = queries.find_run(store, run_id, unfinished=not retry_failed)
     kept = status.run.settings
     if status.state == "running":
         raise queries.still_running(status.run.id)
     if "imported" in kept:
         raise StoreError(f"run {status.run.id[:8]} holds answers made elsewhere; import them again to complete it")
+    more = More(dataset, id_column, variants, repeats, limit, limits)
+    if spec is not None:
+        more = more.or_as_in(spec, status.run)
     base = Path(kept.get("base") or Path.cwd())
     settings = (settings or Settings.load()).model_copy(update={"base": base})
-    source = dataset if dataset is not None else kept.get("source")
+    source = kept.get("source") if more.dataset is None else more.dataset
     if source is None:
         raise SettingsError(
             f"the dataset of run {status.run.id[:8]} was given from Python; give it again: resume(..., dataset=...)"
@@ -214,21 +238,41 @@ async def resume(
                 f"run {status.run.id[:8]} had graders given from Python; give them again: resume(..., graders=...)"
             )
         graders = kept.get("graders") or []
-    limit = kept.get("limit")
-    opened = open_dataset(source, id_column=kept.get("id_column"))
+    limit = kept.get("limit") if more.limit is None else more.limit or None
+    id_column = more.id_column or kept.get("id_column")
+    opened = open_dataset(source, id_column=id_column)
+    limits = more.limits or Limits.model_validate(kept.get("limits") or {})
+    given = _variants(more.variants) if more.variants else []
+    records = added(status.run, queries.variants(store, status.run.variants), given)
+    changed = {
+        "source": opened.source,
+        "id_column": id_column,
+        "limit": limit,
+        "limits": limits.model_dump(exclude_defaults=True),
+    }
     clock = clock or Clock()
     part = _executor(kept.get("executor") or "async", wrap)(
         store=store,
-        run=status.run,
+        run=status.run.model_copy(
+            update={
+                "dataset": opened.name,
+                "variants": [variant.id for variant in records],
+                "repeats": more_repeats(status.run, more.repeats),
+                "settings": kept | changed,
+            }
+        ),
+        before=status.run,
+        only_failed=retry_failed,
         task=None,
-        variants=queries.variants(store, status.run.variants),
+        variants=records,
         dataset=opened.head(limit) if limit else opened,
         graders=[create(grader, base) for grader in graders],
         engine=Engine(
             settings,
-            limits=Limits.model_validate(kept.get("limits") or {}),
+            limits=limits,
             budget_usd=budget_usd if budget_usd is not None else kept.get("budget_usd"),
             cache=bool(kept.get("cache", True)),
+            stream=bool(kept.get("stream")),
             wrap=wrap,
             clock=clock,
         ),
