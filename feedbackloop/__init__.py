@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from feedbackloop.datasets import Dataset, open_dataset
     from feedbackloop.errors import FeedbackLoopError
     from feedbackloop.findings import Results, results, trends
+    from feedbackloop.findings.costs import costs, recompute_costs
     from feedbackloop.importers import import_answers, import_votes
     from feedbackloop.improve import ExportResult, export_preferences
     from feedbackloop.improve.gate import Rule, assess, decide
@@ -79,6 +80,7 @@ _HOMES = {
     "Variant": "models",
     "assess": "improve.gate",
     "correct": "comparisons",
+    "costs": "findings.costs",
     "decide": "improve.gate",
     "export_preferences": "improve",
     "import_answers": "importers",
@@ -94,6 +96,7 @@ _HOMES = {
     "plots": "plots:*",
     "promote": "improve.policy",
     "rate": "comparisons",
+    "recompute_costs": "findings.costs",
     "results": "findings",
     "resume": "pipeline",
     "rollback": "improve.policy",
@@ -131,6 +134,7 @@ __all__ = [
     "Variant",
     "assess",
     "correct",
+    "costs",
     "decide",
     "export_preferences",
     "import_answers",
@@ -146,6 +150,7 @@ __all__ = [
     "plots",
     "promote",
     "rate",
+    "recompute_costs",
     "results",
     "resume",
     "rollback",

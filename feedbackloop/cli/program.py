@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from feedbackloop.cli import checking, deciding, exporting, moving, opening, releasing, running, starting
+from feedbackloop.cli import checking, costing, deciding, exporting, moving, opening, releasing, running, starting
 from feedbackloop.cli.wording import printable
 from feedbackloop.errors import FeedbackLoopError
 
@@ -39,6 +39,7 @@ for name, further in (
     ("rollback", releasing.rollback),
     ("policy", releasing.policy),
     ("serve", releasing.serve),
+    ("cost", costing.cost),
     ("doctor", checking.doctor),
 ):
     app.command(name, rich_help_panel="More")(further)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from feedbackloop.cli.options import StoreOption, open_store, same_store
+from feedbackloop.cli.paying import MaxCostOption, UnknownPriceOption, YesOption, agree_to_resume, agree_to_run, lower
 from feedbackloop.cli.wording import duration
 from feedbackloop.wording import ago, count, spend
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from feedbackloop.store import Store
 
 
-def run(
+def run(  # noqa: PLR0917 - Typer makes options of them
     spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A run spec (YAML); `feedbackloop init` writes one.")],
     store: StoreOption = None,
     limit: Annotated[
@@ -38,15 +39,18 @@ def run(
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Ask again even what was asked before in the very same words.")
     ] = False,
+    max_cost: MaxCostOption = None,
+    allow_unknown_price: UnknownPriceOption = False,
+    yes: YesOption = False,
 ) -> None:
     """Put a dataset to models as a spec says, and store the answers.
 
-    The whole dataset is checked before the first call is paid for. Ctrl-C stops cleanly; [cyan]feedbackloop resume[/] goes on.
+    What it comes to is said first. The whole dataset is checked before the first call is paid for. Ctrl-C stops cleanly; [cyan]feedbackloop resume[/] goes on.
 
     \b
     Examples:
       [cyan]feedbackloop run spec.yaml --limit 3[/]
-      [cyan]feedbackloop run spec.yaml --store team.duckdb[/]
+      [cyan]feedbackloop run spec.yaml --store team.duckdb --max-cost 5[/]
     """
     from feedbackloop.cli.watching import Watch
     from feedbackloop.pipeline import run_spec
@@ -55,6 +59,8 @@ def run(
 
     opened, settings = open_store(store)
     read = load_spec(spec)
+    read = read.model_copy(update={"budget_usd": lower(read.budget_usd, max_cost)})
+    agree_to_run(read, opened, settings, limit=limit, yes=yes, unknown_price=allow_unknown_price)
     wrap = None if record is None else lambda provider: Recorder(provider, record)
     watch = Watch()
     _see(
@@ -65,6 +71,7 @@ def run(
             settings=settings,
             limit=limit,
             cache=False if no_cache or record else None,
+            allow_unknown_price=allow_unknown_price,
             wrap=wrap,
             progress=progress,
             stop=stop,
@@ -80,12 +87,19 @@ def resume(
         typer.Argument(metavar="RUN", help="How the run's id begins.", show_default="the newest that is not finished"),
     ] = None,
     store: StoreOption = None,
-    budget: Annotated[
+    max_cost: Annotated[
         float | None,
         typer.Option(
-            min=0.0, metavar="USD", help="For the whole run, with what it spent before.", show_default="the run's own"
+            "--max-cost",
+            "--budget",
+            min=0.0,
+            metavar="USD",
+            help="For the whole run, with what it spent before; may be more than it began with.",
+            show_default="the run's own",
         ),
     ] = None,
+    allow_unknown_price: UnknownPriceOption = False,
+    yes: YesOption = False,
 ) -> None:
     """Go on with a run: ask only what is missing or failed.
 
@@ -97,10 +111,19 @@ def resume(
     from feedbackloop.pipeline import resume as go_on
 
     opened, settings = open_store(store)
+    agree_to_resume(opened, run, settings, budget=max_cost, yes=yes, unknown_price=allow_unknown_price)
     watch = Watch()
     _see(
         watch,
-        lambda progress, stop: go_on(opened, run, settings=settings, budget_usd=budget, progress=progress, stop=stop),
+        lambda progress, stop: go_on(
+            opened,
+            run,
+            settings=settings,
+            budget_usd=max_cost,
+            allow_unknown_price=allow_unknown_price or None,
+            progress=progress,
+            stop=stop,
+        ),
         opened,
         store,
     )
