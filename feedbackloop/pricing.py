@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import genai_prices
 from genai_prices.types import ModelPrice
@@ -81,6 +82,9 @@ class Prices:
         settings: `prices` in it, by `provider:model`, win over the table.
     """
 
+    _context: ClassVar[Mapping[str, str] | None] = None
+    """What the table may make its price depend on, besides model and time."""
+
     def __init__(self, settings: Settings) -> None:
         self._overrides = settings.prices
         self._known: dict[tuple[str, str | None, str | None, datetime], Rates | ModelPrice | None] = {}
@@ -136,6 +140,7 @@ class Prices:
                     genai_prices.Usage(input_tokens=1, output_tokens=1),
                     model_ref=reference,
                     genai_request_timestamp=at,
+                    price_context=self._context,
                     **where,
                 )
             except Exception as error:  # any fault of the table leaves the price unknown
@@ -143,6 +148,24 @@ class Prices:
                 continue
             return _rates(found.model_price) or found.model_price
         return None
+
+
+class BatchPrices(Prices):
+    """What the same costs in a batch: the table's own price for that where it has one, else half of what a call costs."""
+
+    _context: ClassVar[Mapping[str, str] | None] = {"processing": "batch"}
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._calls = Prices(settings)
+
+    def cost(self, model: str, tokens: Tokens, **known: Any) -> float | None:
+        """USD of a line of a batch, or None where the price is unknown; the arguments are those of `Prices.cost`."""
+        batch, call = super().cost(model, tokens, **known), self._calls.cost(model, tokens, **known)
+        if batch is None or call is None:
+            return None
+        # The table leaves the price as it is where it knows none for batches, and so do the settings.
+        return batch if batch < call else call / 2
 
 
 def _override(price: Price) -> Rates:

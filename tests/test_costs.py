@@ -212,6 +212,12 @@ def test_an_answer_is_restated_by_the_price_of_its_hour(store):
     assert recompute_costs(store, settings=own).restated_usd == pytest.approx(0.15 + 0.30)
 
 
+def test_a_line_of_a_batch_is_restated_at_the_price_of_batches(store):
+    tokens = {"input_tokens": 1000, "output_tokens": 100, "cached_tokens": 0}
+    store.append([*paid(0.006, metadata={"batch": "batch_1"}, **tokens), *paid(0.012, **tokens)])
+    assert recompute_costs(store, settings=SETTINGS).frame["difference_usd"].tolist() == [pytest.approx(0, abs=1e-12)]
+
+
 def test_a_provider_that_is_gone_keeps_its_costs(store):
     store.append(paid(3.0, model="gone:m"))
     found = recompute_costs(store, settings=Settings())

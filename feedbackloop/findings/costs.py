@@ -9,7 +9,7 @@ from typing import Literal
 import pandas as pd
 
 from feedbackloop.errors import FeedbackLoopError
-from feedbackloop.pricing import Prices
+from feedbackloop.pricing import BatchPrices, Prices
 from feedbackloop.providers import create, provider_name
 from feedbackloop.queries.costs import SUMS, billed, ledger, priced_calls
 from feedbackloop.settings import Settings
@@ -110,13 +110,14 @@ def recompute_costs(store: Store, *, since: datetime | None = None, settings: Se
         StoreError: the store cannot be read.
     """
     settings = settings or Settings.load()
-    prices, urls = Prices(settings), _BaseUrls(settings)
+    calls_cost, batches_cost, urls = Prices(settings), BatchPrices(settings), _BaseUrls(settings)
     rows: list[tuple[str, int, float, float, int, int, int]] = []
-    for model, reported, slot, *counts, calls, recorded, unpriced in (
+    for model, reported, batch, slot, *counts, calls, recorded, unpriced in (
         priced_calls(store, since).to_numpy(object).tolist()
     ):
         tokens, cost = billed(*counts), None
         if tokens is not None and urls.known(model):
+            prices = batches_cost if batch else calls_cost
             cost = prices.cost(
                 model, tokens, base_url=urls.of(model), reported=None if pd.isna(reported) else reported, at=slot
             )

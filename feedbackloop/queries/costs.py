@@ -32,12 +32,21 @@ SUMS = (
 )  # fmt: skip
 """What it adds up."""
 
-_PRICED_AS = ("model", "reported", "slot", "input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens")
+_PRICED_AS = (
+    "model",
+    "reported",
+    "batch",
+    "slot",
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+)
 
 # An answer used again was paid for by the call that made it.
 _PAID = """
     paid AS (
-        SELECT response.*, request.task, request.purpose, request.model AS asked,
+        SELECT response.*, request.task, request.purpose, request.model AS asked, response.metadata->>'batch' IS NOT NULL AS batch,
                CASE WHEN request.variant_id IS NULL THEN NULL
                     ELSE concat(coalesce(variant.name, '?'), '@', left(request.variant_id, 4)) END AS variant,
                request.model LIKE 'recorded:%' OR coalesce(
@@ -60,14 +69,15 @@ _LEDGER = """
 """
 
 _PRICED = f"""
-    SELECT model_used AS model, provider_model AS reported, time_bucket(INTERVAL {SLOT_MINUTES} MINUTE, created_at) AS slot,
+    SELECT model_used AS model, provider_model AS reported, batch, time_bucket(INTERVAL {SLOT_MINUTES} MINUTE,
+               CASE WHEN batch THEN CAST(attempts->0->>'start' AS TIMESTAMPTZ) AT TIME ZONE 'UTC' ELSE created_at END) AS slot,
            input_tokens, output_tokens, cached_tokens, cache_write_tokens, count(*) AS calls,
            coalesce(sum(spent_usd), 0) AS spent_usd, count(*) FILTER (spent_usd IS NULL) AS unpriced
     FROM paid WHERE plain AND NOT elsewhere GROUP BY ALL
 """
 
 _REST = """
-    SELECT strftime(created_at, '%Y-%m-%d') AS day, task, purpose, variant, asked AS model, elsewhere, status = 'completed' AS completed,
+    SELECT strftime(created_at, '%Y-%m-%d') AS day, task, purpose, variant, asked AS model, elsewhere, status = 'completed' AS completed, batch,
            CAST(attempts AS VARCHAR) AS attempts, input_tokens, output_tokens, cached_tokens, cache_write_tokens, reasoning_tokens,
            spent_usd
     FROM paid WHERE NOT plain
@@ -87,6 +97,7 @@ class _Call:
     usage: Usage
     spent_usd: float | None
     """None where it may have been charged for and nobody knows how much."""
+    batch: bool
     reported: str | None = None
     at: datetime | None = None
     """When the answer came; None if nothing was sent."""
@@ -132,7 +143,8 @@ def priced_calls(store: Store, since: datetime | None = None) -> pd.DataFrame:
     """All that a price depends on, with what was reckoned when it was paid: what restating costs works on.
 
     Returns:
-        Columns: model, reported (the endpoint's own name of it), slot (UTC, the beginning of the quarter of an hour), input_tokens,
+        Columns: model, reported (the endpoint's own name of it), batch (whether it was a line of one, at a lower price, as of when that was
+        made), slot (UTC, the beginning of the quarter of an hour), input_tokens,
         output_tokens, cached_tokens, cache_write_tokens (null where not reported), calls, spent_usd, unpriced. Without what was paid
         elsewhere.
     """
@@ -147,7 +159,16 @@ def priced_calls(store: Store, since: datetime | None = None) -> pd.DataFrame:
                 continue
             tokens = (call.usage.input, call.usage.output, call.usage.cached, call.usage.cache_write)
             rows.append(
-                (model, call.reported, slot_of(call.at), *tokens, 1, call.spent_usd or 0.0, int(call.spent_usd is None))
+                (
+                    model,
+                    call.reported,
+                    call.batch,
+                    slot_of(call.at),
+                    *tokens,
+                    1,
+                    call.spent_usd or 0.0,
+                    int(call.spent_usd is None),
+                )
             )
         more = pd.DataFrame(rows, columns=[*_PRICED_AS, "calls", "spent_usd", "unpriced"])
         return frame if more.empty else more if frame.empty else pd.concat([frame, more], ignore_index=True)
@@ -191,7 +212,9 @@ def _calls(row: dict[str, Any]) -> Iterator[_Call]:
     completed = row["completed"]
     tried = [Attempt.model_validate(one) for one in json.loads(row["attempts"] or "[]")]
     if not tried:
-        yield _Call(tuple(row[key] for key in KEYS), completed, not completed, read_usage(None), row["spent_usd"])
+        yield _Call(
+            tuple(row[key] for key in KEYS), completed, not completed, read_usage(None), row["spent_usd"], row["batch"]
+        )
     for number, one in enumerate(tried, 1):
         last = number == len(tried)
         used = read_usage(one.usage)
@@ -211,6 +234,7 @@ def _calls(row: dict[str, Any]) -> Iterator[_Call]:
             failed=last and not completed,
             usage=used,
             spent_usd=spent([one]),
+            batch=row["batch"],
             reported=one.provider_model,
             at=one.start + timedelta(milliseconds=one.latency_ms or 0.0),
         )
