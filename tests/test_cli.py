@@ -533,7 +533,7 @@ def test_figures_read_well() -> None:
     assert [spend(1.5, 0), spend(1.5, 12), spend(None, 3)] == [
         "$1.50",
         "at least $1.50, 12 unpriced",
-        "at least $0.00, 3 unpriced",
+        "unknown, 3 unpriced",
     ]
     assert [milliseconds(x) for x in (None, 12.4, 999.6, 2345)] == ["-", "12 ms", "1.0 s", "2.3 s"]
     assert [duration(x) for x in (0.04, 9.96, 75, 3700)] == ["0.0 s", "10 s", "1 min 15 s", "1 h 01 min"]

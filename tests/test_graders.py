@@ -91,7 +91,7 @@ def test_what_the_graders_of_text_say(spec, text, expected, said):
 def test_a_long_answer_of_nothing_is_judged_quickly(text):
     began = time.perf_counter()
     assert verdict("json_valid", text) is False
-    assert time.perf_counter() - began < 0.5
+    assert time.perf_counter() - began < 5  # what takes time that grows with the square takes minutes
 
 
 def test_every_name_of_the_table_has_a_grader():

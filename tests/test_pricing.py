@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import genai_prices
 import pytest
 
-from feedbackloop.pricing import Prices, Tokens
+from feedbackloop.pricing import BatchPrices, Prices, Tokens
 from feedbackloop.settings import Price, Settings
 
 MODELS = [
@@ -99,3 +99,22 @@ def test_a_fault_of_the_price_table_leaves_the_cost_unknown(monkeypatch: pytest.
 
     monkeypatch.setattr(genai_prices, "calc_price", broken)
     assert Prices(Settings()).cost("openai:gpt-4o", Tokens(1, 1)) is None
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-mini", "gpt-5-mini", "o3"])
+def test_a_batch_costs_what_the_table_says_for_batches(model: str) -> None:
+    # https://platform.openai.com/docs/pricing, "Batch": input and output at half, what was read from the cache by model.
+    tokens = Tokens(input=1_000_000, output=1_000_000)
+    call = Prices(Settings()).cost(f"openai:{model}", tokens)
+    assert call
+    assert BatchPrices(Settings()).cost(f"openai:{model}", tokens) == pytest.approx(call / 2, rel=1e-12)
+
+
+def test_a_batch_costs_half_where_the_table_knows_no_price_for_batches() -> None:
+    long_ago = datetime(2024, 8, 1, tzinfo=UTC)
+    call = Prices(Settings()).cost("openai:gpt-4o-mini", Tokens(100, 50), at=long_ago)
+    assert call
+    assert BatchPrices(Settings()).cost("openai:gpt-4o-mini", Tokens(100, 50), at=long_ago) == pytest.approx(call / 2)
+    own = Settings(prices={"local:small": Price(input_per_million=2.0, output_per_million=6.0)})
+    assert BatchPrices(own).cost("local:small", Tokens(1_000_000, 1_000_000)) == 4.0
+    assert BatchPrices(Settings()).cost("openai:no-such-model", Tokens(1, 1)) is None

@@ -307,7 +307,7 @@ async def test_latency_runs_to_the_last_byte(server, provider):
     server.plan = [Reply(delay_s=0.02, how="drip", drip_s=0.03)]
     response = await provider.complete(ask())
     assert response.output == "You said: What is 2+2?"
-    assert 45 < response.latency_ms < 500
+    assert 45 < response.latency_ms < 5_000
 
 
 @pytest.mark.parametrize("params", [{"logit_bias": {1}}, {"temperature": float("nan")}, {"stop": "\ud800"}])
@@ -454,9 +454,9 @@ async def test_reachable_says_what_is_wrong(server, provider, monkeypatch):
     for error in (ProviderUnavailable, OutputInvalid):
         with pytest.raises(error):
             await provider.reachable()
-    monkeypatch.setattr("feedbackloop.providers.openai._REACHABLE_WITHIN_S", 0.03)
     server.plan = ["silent"]
-    with pytest.raises(ProviderTimeout, match=r"within 0\.03 s"):
+    with monkeypatch.context() as hasty, pytest.raises(ProviderTimeout, match=r"within 0\.03 s"):
+        hasty.setattr("feedbackloop.providers.openai._REACHABLE_WITHIN_S", 0.03)
         await provider.reachable()
     server.key = "another"
     with pytest.raises(AuthenticationFailed):

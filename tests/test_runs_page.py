@@ -15,6 +15,7 @@ from test_home import fill, home, in_url
 import feedbackloop as fl
 from feedbackloop import queries
 from feedbackloop.identity import utcnow
+from feedbackloop.models import RunEvent
 from feedbackloop.pages import context, run_report
 from feedbackloop.pipeline.charges import unknown_price
 from feedbackloop.queries import overview
@@ -190,6 +191,54 @@ def test_a_resume_that_fails_says_why(store, monkeypatch) -> None:
     page = runs(run=run.id)
     page.button(key="resume").click().run()
     until(page, lambda seen: "there is no such file" in told(seen))
+
+
+def test_a_batch_that_goes_on_is_told_while_the_run_waits_and_after_it_has_stopped(store) -> None:
+    run = fill(
+        store, "terse", "steps", cases=2, state="running", begun_ago_s=5, source=str(Path("rows.jsonl").absolute())
+    )
+    Path("rows.jsonl").write_text(ROWS)
+    waiting = [{"provider": "openai", "requests": 2000, "done": 1200}]
+    (beat,) = store.load(RunEvent, "SELECT * FROM run_events ORDER BY created_at DESC LIMIT 1")
+    counts = {**beat.counts, "total": 2004, "batches": waiting}
+    store.append([RunEvent(run_id=run.id, kind="heartbeat", counts=counts)])
+    page = runs(run=run.id)
+    assert "batch of 2,000 with OpenAI, 1,200 done" in plain(page.get("progress")[0].proto.text)
+    store.append([RunEvent(run_id=run.id, kind="stopped", counts=counts)])
+    page = runs(run=run.id)
+    assert "A batch of 2,000 with OpenAI, 1,200 done when last seen, goes on by itself" in told(page)
+    assert "Resume" in buttons(page)
+
+
+@pytest.mark.slow
+def test_a_run_is_started_on_one_page_stopped_on_a_second_and_gone_on_with_from_the_first(store) -> None:
+    Path("rows.jsonl").write_text("".join(json.dumps({"input": f"Question {n}"}) + "\n" for n in range(400)))
+    first = runs(new="run")
+    first.selectbox(key="new-file").set_value(str(Path("rows.jsonl").absolute())).run()
+    for slot in (0, 1):
+        first.text_area(key=f"new-{slot}-more").set_value('{"realtime": true, "latency_ms": 3000, "latency_sigma": 0}')
+    ok(first.run())
+    first.button(key="start").click().run()
+    until(first, lambda seen: "Stop" in buttons(seen))
+    run = in_url(first, "run")
+
+    second = runs(run=run)
+    assert second.get("progress")
+    second.button(key=f"stop-{run[:8]}").click().run()
+    # Both see that it is asked to stop, and then that it has.
+    assert "Stopping" in told(ok(second))
+    assert "Stopping" in told(ok(first.run()))
+    until(second, lambda seen: "It stopped because it was asked to stop" in told(seen))
+    until(first, lambda seen: "Resume" in buttons(seen))
+    before = overview.run_figures(store, [run])[run].answers
+    assert 0 < before < 800
+
+    first.button(key="resume").click().run()
+    until(second, lambda seen: "Resume" not in buttons(seen))
+    until(second, lambda _: queries.find_run(store, run).state == "finished")
+    until(first, lambda seen: not seen.get("progress"))
+    asked = store.sql("SELECT count(*) AS n, count(DISTINCT (case_id, variant_id)) AS cells FROM requests")
+    assert asked.to_dict("records") == [{"n": 800, "cells": 800}]
 
 
 # A new run

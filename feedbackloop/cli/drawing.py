@@ -20,7 +20,7 @@ from feedbackloop.doctor import Check
 from feedbackloop.improve.receipt import guard_cells
 from feedbackloop.models import Decision
 from feedbackloop.queries import RunStatus
-from feedbackloop.wording import ago, count, dollars, milliseconds, spend
+from feedbackloop.wording import ago, batches, count, dollars, milliseconds, spend
 
 _STATES = {"finished": "green", "running": "cyan", "stopped": "yellow", "interrupted": "yellow"}
 _MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "problem": ("problem", "bold red")}
@@ -153,6 +153,8 @@ def runs(listed: Sequence[RunStatus], now: datetime) -> None:
         failed = int(status.counts.get("failed", 0))
         what = Text(printable(f"{status.run.task} on {status.run.dataset}"))
         what.append(f"\n{printable(', '.join(status.variants))}", style="dim")
+        if told := waiting(status):
+            what.append(f"\n{printable(told)}")
         table.add_row(
             Text(status.run.id[:8], style="cyan"),
             ago(status.run.created_at, now),
@@ -169,6 +171,11 @@ def done(status: RunStatus) -> str:
     answered = int(status.counts.get("done", status.counts.get("completed", 0)))
     total = status.counts.get("total")
     return f"{answered:,}" if total is None else f"{answered:,}/{int(total):,}"
+
+
+def waiting(status: RunStatus) -> str:
+    """The batches that an unfinished run waits for."""
+    return "" if status.state == "finished" else batches(status.counts.get("batches") or ())
 
 
 def pairs(rows: Iterable[tuple[str, str]]) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from feedbackloop.store import Store
 
 
-def run(  # noqa: PLR0917 - Typer makes options of them
+def run(  # noqa: PLR0917 - Typer passes options by name
     spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A run spec (YAML); `feedbackloop init` writes one.")],
     store: StoreOption = None,
     limit: Annotated[
@@ -38,6 +38,9 @@ def run(  # noqa: PLR0917 - Typer makes options of them
     ] = None,
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Ask again even what was asked before in the very same words.")
+    ] = False,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="By OpenAI's Batch API: half the price, answers within a day.")
     ] = False,
     max_cost: MaxCostOption = None,
     allow_unknown_price: UnknownPriceOption = False,
@@ -59,7 +62,8 @@ def run(  # noqa: PLR0917 - Typer makes options of them
 
     opened, settings = open_store(store)
     read = load_spec(spec)
-    read = read.model_copy(update={"budget_usd": lower(read.budget_usd, max_cost)})
+    executor = "batch" if batch else read.executor
+    read = read.model_copy(update={"budget_usd": lower(read.budget_usd, max_cost), "executor": executor})
     agree_to_run(read, opened, settings, limit=limit, yes=yes, unknown_price=allow_unknown_price)
     wrap = None if record is None else lambda provider: Recorder(provider, record)
     watch = Watch()
@@ -191,7 +195,9 @@ def _see(watch: Watch, go: Going, store: Store, url: str | None) -> None:
     reason = _reason(result, watch)
     if reason is not None:
         drawing.say(f"Run {short} stopped at {last.done:,} of {count(last.total, 'answer')}: {reason}.", "yellow")
-        drawing.steps((f"feedbackloop resume {short}{same}", "asks only what is missing"))
+        if last.waiting:
+            drawing.say(f"The {last.waiting}, goes on by itself.")
+        drawing.steps((f"feedbackloop resume {short}{same}", _resuming(last.waiting)))
         raise typer.Exit(130 if watch.asked else 1)
     assert result is not None
     drawing.say(_finished(result, short), "green" if not last.failed else "")
@@ -199,6 +205,10 @@ def _see(watch: Watch, go: Going, store: Store, url: str | None) -> None:
     if last.failed:
         steps.insert(0, (f"feedbackloop resume {short}{same}", f"asks again what failed ({last.failed:,})"))
     drawing.steps(*steps)
+
+
+def _resuming(waiting: str) -> str:
+    return "fetches its answers, and asks only what is missing" if waiting else "asks only what is missing"
 
 
 def _reason(result: RunResult | None, watch: Watch) -> str | None:
@@ -252,10 +262,13 @@ def _show(
 
     run = found.run
     state = f"{found.state}, {drawing.done(found)} done"
+    waiting = drawing.waiting(found)
     if found.state == "stopped" and found.counts.get("reason"):
         state += f" ({found.counts['reason']})"
     begun = f"{run.created_at.astimezone():%Y-%m-%d %H:%M} ({ago(run.created_at, utcnow())})"
     facts = [("run", run.id), ("task", run.task), ("dataset", run.dataset), ("state", state), ("begun", begun)]
+    if waiting:
+        facts.insert(4, ("waiting for", waiting))
     if run.git_commit:
         facts.append(("commit", run.git_commit[:12]))
     facts.append(("spent", drawing.spent_in_all(summary)))
@@ -272,7 +285,7 @@ def _show(
         (f"feedbackloop export answers.csv --run {run.id[:8]}{same_store(url)}", "every answer, for a spreadsheet")
     ]
     if found.state in {"stopped", "interrupted"}:
-        steps.insert(0, (f"feedbackloop resume {run.id[:8]}{same_store(url)}", "asks only what is missing"))
+        steps.insert(0, (f"feedbackloop resume {run.id[:8]}{same_store(url)}", _resuming(waiting)))
     drawing.steps(*steps)
 
 

@@ -62,7 +62,9 @@ class Watch:
                 task.cancel()
                 return
             stop.set()
-            self._tell("Stopping: waiting for the calls in flight; Ctrl-C again drops them.")
+            batch = self.last is not None and self.last.waiting
+            calls = "Stopping: waiting for the calls in flight; Ctrl-C again drops them."
+            self._tell("Stopping; the batch goes on by itself." if batch else calls)
 
         # Not the loop's own handlers: these run even while somebody's function keeps the loop from turning.
         def received(number: int, frame: object) -> None:  # noqa: ARG001 - the shape that `signal` wants
@@ -109,6 +111,8 @@ def _figures(progress: Progress) -> str:
     if progress.rate:
         parts.append(f"{progress.rate:,.0f}/s" if progress.rate >= 10 else f"{progress.rate:.1f}/s")
     parts.append(spend(progress.spent_usd, progress.unpriced))
+    if progress.waiting:
+        return ", ".join([*parts, progress.waiting])
     if progress.eta_s is not None and progress.done < progress.total:
         parts.append(f"{duration(progress.eta_s)} left")
     return ", ".join(parts)

@@ -11,7 +11,7 @@ from feedbackloop.datasets import open_dataset, survey
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.models import Case, Message
 from feedbackloop.pipeline.charges import unknown_prices
-from feedbackloop.pricing import Prices, Tokens
+from feedbackloop.pricing import BatchPrices, Prices, Tokens
 from feedbackloop.prompts import Prompt
 from feedbackloop.providers import create, model_name, provider_name
 from feedbackloop.providers.simulated import Behaviour, SimulatedProvider
@@ -189,7 +189,7 @@ def estimate(
     """
     models = [model_name(variant.model, settings) for variant in spec.variants]
     history = model_history(store, models)
-    prices = Prices(settings)
+    prices = BatchPrices(settings) if spec.executor == "batch" else Prices(settings)
     made = []
     seconds = 0.0
     for variant, model in zip(spec.variants, models, strict=True):

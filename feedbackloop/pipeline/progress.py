@@ -29,6 +29,8 @@ class Progress:
     elapsed_s: float
     places: Mapping[str, int]
     """Calls that each target is allowed at once, at present."""
+    waiting: str = ""
+    """What is awaited where that takes hours, such as `batch of 2,000 with OpenAI, 1,200 done`."""
 
     @property
     def rate(self) -> float:

@@ -16,19 +16,24 @@ from typing import Any
 
 from feedbackloop import queries
 from feedbackloop.datasets import open_dataset
-from feedbackloop.errors import SettingsError, StoreError
+from feedbackloop.errors import SettingsError, StoreError, UnknownName
 from feedbackloop.graders import create
 from feedbackloop.identity import utcnow
 from feedbackloop.models import Run, Task, Variant
+from feedbackloop.pipeline.batch import BatchPart
 from feedbackloop.pipeline.charges import refuse_unknown_prices
 from feedbackloop.pipeline.engine import Engine
 from feedbackloop.pipeline.part import Part
 from feedbackloop.pipeline.progress import Progress, RunResult
 from feedbackloop.pipeline.resilience import Clock
 from feedbackloop.providers import Provider
+from feedbackloop.registry import near
 from feedbackloop.settings import Limits, Settings, parse
 from feedbackloop.spec import RunSpec, TaskSpec, VariantSpec
 from feedbackloop.store import Store
+
+EXECUTORS: dict[str, type[Part]] = {"async": Part, "batch": BatchPart}
+"""Ways to ask what is missing: call by call in this process, or by batches of the provider."""
 
 
 async def run(
@@ -44,6 +49,7 @@ async def run(
     limit: int | None = None,
     priority: int = 5,
     cache: bool | None = None,
+    executor: str = "async",
     allow_unknown_price: bool = False,
     settings: Settings | None = None,
     id_column: str | None = None,
@@ -66,6 +72,8 @@ async def run(
         limit: only the first rows.
         priority: 1 to 10, of cases whose metadata name none; higher ones are asked first.
         cache: whether answers to the very same question are used again; by default yes, but not when only trying (`limit`).
+        executor: `async` asks call by call; `batch` submits what is missing to OpenAI's Batch API, for half the price and within
+            a day.
         allow_unknown_price: ask models too that are charged for at a price that nobody knows; no budget holds for these.
         id_column: which column of the dataset is a row's id, if not `id`.
         progress: called about four times a second, and at the end.
@@ -80,6 +88,7 @@ async def run(
     settings = settings or Settings.load()
     records = _variants(variants)
     _check_numbers(repeats=repeats, limit=limit, priority=priority, budget_usd=budget_usd)
+    made_by = _executor(executor, wrap)
     opened = open_dataset(dataset, id_column=id_column)
     limits = limits or settings.limits
     cache = limit is None if cache is None else cache
@@ -94,6 +103,7 @@ async def run(
         "limit": limit,
         "priority": priority,
         "cache": cache,
+        "executor": executor,
         "allow_unknown_price": allow_unknown_price,
     }
     clock = clock or Clock()
@@ -110,7 +120,7 @@ async def run(
     engine = Engine(settings, limits=limits, budget_usd=budget_usd, cache=cache, wrap=wrap, clock=clock)
     if not allow_unknown_price:
         refuse_unknown_prices(records, engine)
-    part = Part(
+    part = made_by(
         store=Store(store) if isinstance(store, str | os.PathLike) else store,
         run=made,
         task=task if isinstance(task, Task) else None,
@@ -126,7 +136,10 @@ async def run(
 
 
 async def run_spec(spec: RunSpec, store: Store, *, settings: Settings | None = None, **options: Any) -> RunResult:
-    """Run what a spec says. `options` are those of `run` that a spec does not hold: progress, stop, wrap, clock, cache, limit."""
+    """Run what a spec says. `options` are those of `run` that a spec does not hold: progress, stop, wrap, clock, cache, limit.
+
+    `executor` may be among them too: it wins over the spec's.
+    """
     settings = (settings or Settings.load()).model_copy(update={"base": spec.base})
     options.setdefault("limit", spec.limit)
     if options["limit"] is None:
@@ -143,6 +156,7 @@ async def run_spec(spec: RunSpec, store: Store, *, settings: Settings | None = N
         priority=spec.priority,
         settings=settings,
         id_column=spec.id_column,
+        executor=options.pop("executor", None) or spec.executor,
         **options,
     )
 
@@ -208,7 +222,7 @@ async def resume(
     # Runs that began before prices were asked for have nothing written down, and may go on.
     if not (kept.get("allow_unknown_price", True) if allow_unknown_price is None else allow_unknown_price):
         refuse_unknown_prices(variants, engine)
-    part = Part(
+    part = _executor(kept.get("executor") or "async", wrap)(
         store=store,
         run=status.run,
         task=None,
@@ -221,6 +235,14 @@ async def resume(
         stop=stop or asyncio.Event(),
     )
     return await part.go(resuming=True)
+
+
+def _executor(name: str, wrap: Callable[[Provider], Provider] | None) -> type[Part]:
+    if name not in EXECUTORS:
+        raise UnknownName(f"there is no executor '{name}'{near(name, list(EXECUTORS))}")
+    if name == "batch" and wrap is not None:
+        raise SettingsError("the answers of a batch cannot be recorded as they come; leave out --record, or --batch")
+    return EXECUTORS[name]
 
 
 def _variants(given: Sequence[Variant | VariantSpec | Mapping[str, Any]]) -> list[Variant]:

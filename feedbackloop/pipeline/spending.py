@@ -231,15 +231,20 @@ class Budget:
         return response
 
     def _worst(self, request: AIRequest) -> float:
-        params = request.params
-        texts = [str(message.get("content", "")) for message in request.messages] or [request.input]
-        # Schemas and tools are read by the model too.
-        texts += [str(value) for value in params.values() if isinstance(value, list | Mapping)]
-        # No token is shorter than a byte; each message has a frame of a few tokens.
-        size = sum(len(text.encode("utf-8", "surrogatepass")) + 8 for text in texts) + 8
-        asked = _whole(params.get("max_completion_tokens")) or _whole(params.get("max_tokens")) or DEFAULT_MAX_TOKENS
-        tokens = Tokens(size, asked * (_whole(params.get("n")) or 1))
-        return self._prices.cost(request.model, tokens, base_url=self._base_url) or 0.0
+        return worst_cost(request, self._prices, self._base_url)
+
+
+def worst_cost(request: AIRequest, prices: Prices, base_url: str | None) -> float:
+    """The most USD that one attempt can cost; 0 where the price is unknown."""
+    params = request.params
+    texts = [str(message.get("content", "")) for message in request.messages] or [request.input]
+    # Schemas and tools are read by the model too.
+    texts += [str(value) for value in params.values() if isinstance(value, list | Mapping)]
+    # No token is shorter than a byte; each message has a frame of a few tokens.
+    size = sum(len(text.encode("utf-8", "surrogatepass")) + 8 for text in texts) + 8
+    asked = _whole(params.get("max_completion_tokens")) or _whole(params.get("max_tokens")) or DEFAULT_MAX_TOKENS
+    tokens = Tokens(size, asked * (_whole(params.get("n")) or 1))
+    return prices.cost(request.model, tokens, base_url=base_url) or 0.0
 
 
 def _whole(value: Any) -> int | None:

@@ -33,7 +33,8 @@ class Provider(Protocol):
     - `prepare(model) -> str | None`: called before a run pays for anything; raises the error that every call would meet
       (no key, no file, no function), and returns what besides messages and parameters decides the answer (a function's source);
     - `aclose()` (async): frees what belongs to the running event loop;
-    - `stream(request)`: see `StreamingProvider`.
+    - `stream(request)`: see `StreamingProvider`;
+    - `batches()`: asks many at once, for less and later: see `providers.batches.Batches`.
     """
 
     async def complete(self, request: AIRequest) -> AIResponse:

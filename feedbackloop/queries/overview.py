@@ -221,6 +221,8 @@ class LiveRun:
     """It has said that it finished or stopped."""
     stopping: bool
     """Somebody asked it to stop; it looks every few seconds."""
+    batches: Sequence[dict[str, Any]] = ()
+    """Batches that a provider works on: `provider`, `requests`, `done`."""
 
     def rate(self, now: datetime) -> float:
         """Answers per second in this part of the run."""
@@ -282,6 +284,7 @@ def live_run(store: Store, run_id: str) -> LiveRun | None:
             last_event=at.replace(tzinfo=UTC),
             ended=ended,
             stopping=any(kind == "stop_asked" and at >= begins[-1] for kind, _, at in events),
+            batches=counts.get("batches") or (),
         )
 
     return store.query(look)
