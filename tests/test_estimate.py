@@ -163,6 +163,16 @@ def test_a_million_rows_are_reckoned_in_seconds(store, tmp_path) -> None:
     assert time.monotonic() - began < 30
 
 
+def test_batches_cost_half_and_take_their_time(store, tmp_path) -> None:
+    rows(tmp_path / "d.jsonl", 20)
+    own = spec("openai:dear").model_copy(update={"base": tmp_path})
+    calls, batches = (
+        estimate_spec(own.model_copy(update={"executor": name}), store, SETTINGS) for name in ("async", "batch")
+    )
+    assert batches.cost_usd == pytest.approx(calls.cost_usd / 2)
+    assert (calls.by_batch, batches.by_batch) == (False, True)
+
+
 def test_what_it_can_show_depends_on_the_number_of_cases(store) -> None:
     def told(cases: int, *models: str) -> str:
         return power(estimate(spec(*models), store, SETTINGS, cases=cases, sample=CASES))

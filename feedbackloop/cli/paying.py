@@ -99,10 +99,10 @@ def _agree(found: Estimate, budget_usd: float | None, *, yes: bool, unknown_pric
         raise SettingsError(charges.unknown_price(found.unknown_prices))
     drawing.say(_figures(found))
     if found.assumed and found.cost_usd:
-        drawing.say(
-            f"That is if an answer takes {estimate.ASSUMED_OUTPUT_TOKENS:.0f} tokens and "
-            f"{estimate.ASSUMED_LATENCY_MS / 1000:.0f} s, where a model has answered nothing yet."
-        )
+        each = f"{estimate.ASSUMED_OUTPUT_TOKENS:.0f} tokens"
+        if not found.by_batch:
+            each += f" and {estimate.ASSUMED_LATENCY_MS / 1000:.0f} s"
+        drawing.say(f"That is if an answer takes {each}, where a model has answered nothing yet.")
     if found.unknown_prices:
         drawing.say(f"What {' and '.join(found.unknown_prices)} costs is not known, and not in it.", "yellow")
     if budget_usd is not None and found.cost_usd > budget_usd:
@@ -122,7 +122,8 @@ def _figures(found: Estimate) -> str:
     whole = found.cases * len(found.variants) * found.repeats
     told = f"{count(found.calls, 'call')} ({times})" if found.calls == whole else f"{count(found.calls, 'call')} left"
     cost = f"{'at least ' if found.unknown_prices else ''}{dollars(found.cost_usd)}"
-    return f"Estimate: {told}, about {count(round(found.tokens), 'token')}, {cost} and {duration(max(found.seconds, 1.0))}."
+    time = "up to a day" if found.by_batch else duration(max(found.seconds, 1.0))
+    return f"Estimate: {told}, about {count(round(found.tokens), 'token')}, {cost} and {time}."
 
 
 def _is_terminal() -> bool:

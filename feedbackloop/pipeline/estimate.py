@@ -62,6 +62,8 @@ class Estimate:
     """Models, fallbacks included, that are charged for at a price that nobody knows: these have to be allowed."""
     exact: bool = True
     """Whether the cases were counted; otherwise they were reckoned from the first rows."""
+    by_batch: bool = False
+    """Whether it is asked by batches, whose time is the provider's: within a day."""
 
     @property
     def calls(self) -> int:
@@ -153,6 +155,7 @@ def estimate_rest(store: Store, run_id: str | None, settings: Settings) -> Estim
         limits=Limits.model_validate(kept.get("limits") or {}),
         repeats=run.repeats,
         limit=kept.get("limit"),
+        executor=kept.get("executor") or "async",
         base=Path(kept.get("base") or Path.cwd()),
     )
     finished = finished_by_variant(store, run.id)
@@ -189,7 +192,8 @@ def estimate(
     """
     models = [model_name(variant.model, settings) for variant in spec.variants]
     history = model_history(store, models)
-    prices = BatchPrices(settings) if spec.executor == "batch" else Prices(settings)
+    by_batch = spec.executor == "batch"
+    prices = BatchPrices(settings) if by_batch else Prices(settings)
     made = []
     seconds = 0.0
     for variant, model in zip(spec.variants, models, strict=True):
@@ -213,7 +217,7 @@ def estimate(
         limits = _limits(spec.limits or settings.limits, provider, settings)
         seconds += _seconds(variant, provider, past, limits, calls=calls, tokens=(one.input + one.output) * calls)
     asked = (model for variant in spec.variants for model in (variant.model, *variant.fallbacks))
-    return Estimate(cases, spec.repeats, tuple(made), seconds, unknown_prices(asked, settings), exact)
+    return Estimate(cases, spec.repeats, tuple(made), seconds, unknown_prices(asked, settings), exact, by_batch)
 
 
 def cannot_ask(variant: VariantSpec, settings: Settings) -> str | None:
