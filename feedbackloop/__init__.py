@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from feedbackloop.datasets import Dataset, open_dataset
     from feedbackloop.errors import FeedbackLoopError
     from feedbackloop.findings import Results, results, trends
+    from feedbackloop.findings.costs import costs, recompute_costs
     from feedbackloop.importers import import_answers, import_votes
     from feedbackloop.improve import ExportResult, export_preferences
     from feedbackloop.improve.gate import Rule, assess, decide
@@ -81,6 +82,7 @@ _HOMES = {
     "Variant": "models",
     "assess": "improve.gate",
     "correct": "comparisons",
+    "costs": "findings.costs",
     "decide": "improve.gate",
     "export_preferences": "improve",
     "import_answers": "importers",
@@ -97,6 +99,7 @@ _HOMES = {
     "plots": "plots:*",
     "promote": "improve.policy",
     "rate": "comparisons",
+    "recompute_costs": "findings.costs",
     "report": "reports",
     "results": "findings",
     "resume": "pipeline",
@@ -136,6 +139,7 @@ __all__ = [
     "Variant",
     "assess",
     "correct",
+    "costs",
     "decide",
     "export_preferences",
     "import_answers",
@@ -152,6 +156,7 @@ __all__ = [
     "plots",
     "promote",
     "rate",
+    "recompute_costs",
     "report",
     "results",
     "resume",

@@ -98,10 +98,10 @@ def test_help_shows_every_command_on_one_line_and_doctor_apart() -> None:
     commands, _, more = shown.output.partition("More")
     for name in ("init", "demo", "run", "resume", "status", "import", "export", "gate", "app"):
         assert f"│ {name} " in commands
-    for name in ("report", "promote", "rollback", "policy", "serve", "doctor"):
+    for name in ("report", "promote", "rollback", "policy", "serve", "cost", "doctor"):
         assert f"│ {name} " in more
     rows = shown.output.split("Commands")[1].splitlines()
-    assert sum(line.startswith("│") for line in rows) == 15
+    assert sum(line.startswith("│") for line in rows) == 16
 
 
 COMMANDS = [
@@ -118,6 +118,7 @@ COMMANDS = [
     "rollback",
     "policy",
     "serve",
+    "cost",
     "doctor",
 ]
 

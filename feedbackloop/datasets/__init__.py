@@ -5,6 +5,7 @@ each pass. Bad input is one sentence with file, line and column, said before any
 """
 
 from feedbackloop.datasets.cases import KEYS, Checked, Dataset, Numbered, as_text, case_of, open_dataset
+from feedbackloop.datasets.counting import Survey, survey
 from feedbackloop.datasets.files import find_file, rows
 from feedbackloop.datasets.row import Row, fault
 
@@ -14,10 +15,12 @@ __all__ = [
     "Dataset",
     "Numbered",
     "Row",
+    "Survey",
     "as_text",
     "case_of",
     "fault",
     "find_file",
     "open_dataset",
     "rows",
+    "survey",
 ]

@@ -21,6 +21,7 @@ from feedbackloop.graders import create
 from feedbackloop.identity import utcnow
 from feedbackloop.models import Run, Task, Variant
 from feedbackloop.pipeline.batch import BatchPart
+from feedbackloop.pipeline.charges import refuse_unknown_prices
 from feedbackloop.pipeline.engine import Engine
 from feedbackloop.pipeline.part import Part
 from feedbackloop.pipeline.progress import Progress, RunResult
@@ -50,6 +51,7 @@ async def run(
     priority: int = 5,
     cache: bool | None = None,
     executor: str = "async",
+    allow_unknown_price: bool = False,
     settings: Settings | None = None,
     id_column: str | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -74,6 +76,7 @@ async def run(
         cache: whether answers to the very same question are used again; by default yes, but not when only trying (`limit`).
         executor: `async` asks call by call; `batch` submits what is missing to OpenAI's Batch API, for half the price and within
             a day.
+        allow_unknown_price: ask models too that are charged for at a price that nobody knows; no budget holds for these.
         id_column: which column of the dataset is a row's id, if not `id`.
         progress: called about four times a second, and at the end.
         stop: set it to stop cleanly: calls in flight are waited for.
@@ -81,7 +84,7 @@ async def run(
 
     Raises:
         DatasetError: the dataset cannot be read, or a row lacks a variable; before anything is asked or stored.
-        SettingsError: a variant, grader or model cannot work; before anything is asked or stored.
+        SettingsError: a variant, grader or model cannot work, or its price is not known; before anything is asked or stored.
         StoreError: the store cannot be written; what was written before stays, and `resume` goes on.
     """
     settings = settings or Settings.load()
@@ -104,6 +107,7 @@ async def run(
         "priority": priority,
         "cache": cache,
         "executor": executor,
+        "allow_unknown_price": allow_unknown_price,
     }
     clock = clock or Clock()
     made = Run(
@@ -116,6 +120,9 @@ async def run(
         git_commit=_git_commit(settings.base),
         created_at=clock.utc(),
     )
+    engine = Engine(settings, limits=limits, budget_usd=budget_usd, cache=cache, wrap=wrap, clock=clock)
+    if not allow_unknown_price:
+        refuse_unknown_prices(records, engine)
     part = made_by(
         store=Store(store) if isinstance(store, str | os.PathLike) else store,
         run=made,
@@ -123,7 +130,7 @@ async def run(
         variants=records,
         dataset=opened.head(limit) if limit else opened,
         graders=[create(grader, settings.base) for grader in graders],
-        engine=Engine(settings, limits=limits, budget_usd=budget_usd, cache=cache, wrap=wrap, clock=clock),
+        engine=engine,
         clock=clock,
         progress=progress,
         stop=stop or asyncio.Event(),
@@ -177,6 +184,7 @@ async def resume(
     dataset: Any = None,
     graders: Sequence[Any] | None = None,
     budget_usd: float | None = None,
+    allow_unknown_price: bool | None = None,
     settings: Settings | None = None,
     progress: Callable[[Progress], None] | None = None,
     stop: asyncio.Event | None = None,
@@ -190,6 +198,7 @@ async def resume(
         dataset: in place of the one it began with, if that has moved.
         graders: needed if it began with functions given from Python.
         budget_usd: for the whole run, what it spent before included; by default what it began with.
+        allow_unknown_price: as in `run`; by default what it began with.
 
     Raises:
         StoreError: there is no such run.
@@ -217,21 +226,26 @@ async def resume(
     limit = kept.get("limit")
     opened = open_dataset(source, id_column=kept.get("id_column"))
     clock = clock or Clock()
+    variants = queries.variants(store, status.run.variants)
+    engine = Engine(
+        settings,
+        limits=Limits.model_validate(kept.get("limits") or {}),
+        budget_usd=budget_usd if budget_usd is not None else kept.get("budget_usd"),
+        cache=bool(kept.get("cache", True)),
+        wrap=wrap,
+        clock=clock,
+    )
+    # Runs that began before prices were asked for have nothing written down, and may go on.
+    if not (kept.get("allow_unknown_price", True) if allow_unknown_price is None else allow_unknown_price):
+        refuse_unknown_prices(variants, engine)
     part = _executor(kept.get("executor") or "async", wrap)(
         store=store,
         run=status.run,
         task=None,
-        variants=queries.variants(store, status.run.variants),
+        variants=variants,
         dataset=opened.head(limit) if limit else opened,
         graders=[create(grader, base) for grader in graders],
-        engine=Engine(
-            settings,
-            limits=Limits.model_validate(kept.get("limits") or {}),
-            budget_usd=budget_usd if budget_usd is not None else kept.get("budget_usd"),
-            cache=bool(kept.get("cache", True)),
-            wrap=wrap,
-            clock=clock,
-        ),
+        engine=engine,
         clock=clock,
         progress=progress,
         stop=stop or asyncio.Event(),
