@@ -14,7 +14,7 @@ import pytest
 
 from feedbackloop.datasets import open_dataset
 from feedbackloop.errors import DatasetError
-from feedbackloop.importers import AnswerMapping, answers, guess_mapping, import_answers, import_votes
+from feedbackloop.importers import AnswerMapping, guess_mapping, import_answers, import_votes, records
 from feedbackloop.models import TABLES, Case
 from feedbackloop.store import Store
 
@@ -242,7 +242,7 @@ def test_other_answers_to_the_same_cases_are_another_run(tmp_path, store):
 
 def test_an_interrupted_import_is_completed_by_the_next(tmp_path, store, monkeypatch):
     path = write_jsonl(tmp_path / "a.jsonl", *({"prompt": f"p{n}", "answer_x": f"x{n}"} for n in range(10)))
-    monkeypatch.setattr(answers, "BATCH", 3)
+    monkeypatch.setattr(records, "BATCH", 3)
     append, calls = store.append, []
 
     def failing(records, **options):

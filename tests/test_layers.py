@@ -45,6 +45,7 @@ WITHIN = {
     "store": {"places", "rows", "schema"},
     "doctor": {"demo"},
     "plots": {"findings"},
+    "importers": {"graders"},
     "__main__": {"cli"},
 }
 HOMES = {

@@ -5,7 +5,7 @@ each pass. Bad input is one sentence with file, line and column, said before any
 """
 
 from feedbackloop.datasets.cases import KEYS, Checked, Dataset, Numbered, as_text, case_of, open_dataset
-from feedbackloop.datasets.files import find_file, rows
+from feedbackloop.datasets.files import document, find_file, rows
 from feedbackloop.datasets.row import Row, fault
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Row",
     "as_text",
     "case_of",
+    "document",
     "fault",
     "find_file",
     "open_dataset",

@@ -8,26 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from feedbackloop.datasets import Row, as_text, fault, find_file, rows
 from feedbackloop.identity import content_id, utcnow
 from feedbackloop.importers.figures import amount, words
+from feedbackloop.importers.intake import WINNERS, Winner
 from feedbackloop.models import Comparison, RaterKind, Rating
 from feedbackloop.registry import near
 from feedbackloop.store import Store
-
-_Winner = Literal["a", "b", "tie", "both_bad"]
-
-_WINNERS: dict[str, _Winner] = {
-    "a": "a",
-    "model_a": "a",
-    "b": "b",
-    "model_b": "b",
-    "tie": "tie",
-    "both_bad": "both_bad",
-    "tie (bothbad)": "both_bad",
-}
 
 _MOST_DAYS = 36_525  # a century; a mistaken unit (seconds, a time stamp) is far beyond it
 
@@ -208,11 +197,11 @@ class _Reader:
                 return text
         raise fault(f"'{names[0]}' is missing", self.path, row.line)
 
-    def _winner(self, row: Row) -> _Winner:
+    def _winner(self, row: Row) -> Winner:
         word = self._required(row, "winner")
-        if word.strip().lower() not in _WINNERS:
-            raise fault(f"winner is '{word}'; it must be one of {', '.join(_WINNERS)}", self.path, row.line)
-        return _WINNERS[word.strip().lower()]
+        if word.strip().lower() not in WINNERS:
+            raise fault(f"winner is '{word}'; it must be one of {', '.join(WINNERS)}", self.path, row.line)
+        return WINNERS[word.strip().lower()]
 
     def _run(self, row: Row) -> str | None:
         name = as_text(row.values.get("run"))
