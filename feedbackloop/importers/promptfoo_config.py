@@ -56,7 +56,7 @@ def _convert(source: Source, task: str) -> Conversion:
     if not isinstance(config, Mapping) or "prompts" not in config:
         raise fault("a promptfoo config is a mapping with `prompts`, `providers` and `tests`", source.path)
     for name in sorted(config.keys() - _CARRIED):
-        if config[name] not in (None, "", {}, []):
+        if config[name] not in (None, "", {}, [], False):
             source.left_out.add(f"`{name}`", "the config")
     folder = source.path.parent
     tests = Tests(folder, _mapping(config.get("assertionTemplates")), source.left_out).of(config)
