@@ -429,21 +429,21 @@ async def test_a_config_runs_as_it_was_written(tmp_path, store) -> None:
 # --- checks that a case names ---
 
 
-async def graded(checks, output):
+def graded(checks, output):
     grader = create({"case_checks": None})
     response = AIResponse(request_id="r", output=output, model_used="m")
-    return await grader.function(Case(inputs={"a": 1}, metadata={"checks": checks} if checks else {}), response)
+    return grader.function(Case(inputs={"a": 1}, metadata={"checks": checks} if checks else {}), response)
 
 
-async def test_a_case_names_its_own_checks() -> None:
+def test_a_case_names_its_own_checks() -> None:
     checks = [{"contains": "yes", "weight": 3}, "json_valid", {"not_contains": "no"}]
-    assert await graded([], "x") is None
-    assert await graded(checks[:1], "yes") == {"value": 1.0}
-    half = await graded(checks, "yes, no")
+    assert graded([], "x") is None
+    assert graded(checks[:1], "yes") == {"value": 1.0}
+    half = graded(checks, "yes, no")
     assert half["value"] == 3 / 5
     assert half["reason"] == "json_valid; not_contains"
     schema = [{"json_schema": {"type": "object"}}]
-    assert (await graded(schema, "3"))["reason"].startswith("json_schema: ")
+    assert (graded(schema, "3"))["reason"].startswith("json_schema: ")
 
 
 @pytest.mark.parametrize(
@@ -457,6 +457,6 @@ async def test_a_case_names_its_own_checks() -> None:
         [{"nonsense": 1}],
     ],
 )
-async def test_a_dataset_runs_no_functions_and_reads_no_files(checks) -> None:
+def test_a_dataset_runs_no_functions_and_reads_no_files(checks) -> None:
     with pytest.raises(ValueError, match=r"check|JSON Schema|grader"):
-        await graded(checks, "x")
+        graded(checks, "x")

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.graders.grader import Grade, Grader, GraderFunction
-from feedbackloop.graders.specs import OPTIONS, create
+from feedbackloop.graders.promptfoo import ALIASES
+from feedbackloop.graders.specs import GRADERS, OPTIONS, create
 from feedbackloop.identity import content_id
 from feedbackloop.models import AIResponse, Case
 
 KEY = "checks"
 """Where a case has them, in its metadata."""
 
+_NAMES = {*GRADERS.entries, *ALIASES} - {"case_checks"}
+
 
 def case_checks(argument: None = None) -> GraderFunction:
     """The share of the case's own checks that the answer passes, by their weights; no opinion where a case has none.
 
     They stand in the case's metadata as they would stand in a spec: `{"checks": [{"contains": "refund"}, "json_valid"]}`. Only
-    checks that have a name can: a dataset is data, and runs no functions. With `threshold: 1` all of them must pass.
+    checks that come with feedbackloop can: a dataset is data, and runs no functions. With `threshold: 1` all of them must pass.
 
     Raises:
         TypeError: it was given an argument.
@@ -29,7 +31,7 @@ def case_checks(argument: None = None) -> GraderFunction:
         raise TypeError("it takes no argument; each case names its checks in its metadata, under 'checks'")
     known: dict[str, list[Grader]] = {}
 
-    async def grade(case: Case, response: AIResponse) -> Grade:
+    def grade(case: Case, response: AIResponse) -> Grade:
         specs = case.metadata.get(KEY)
         if not specs:
             return None
@@ -38,9 +40,7 @@ def case_checks(argument: None = None) -> GraderFunction:
         passed = total = 0.0
         failed = []
         for grader in known[version]:
-            result = grader.function(case, response)
-            if inspect.isawaitable(result):
-                result = await result
+            result = cast("Grade", grader.function(case, response))
             value = result.get("value") if isinstance(result, Mapping) else result
             if value is None:
                 continue
@@ -67,8 +67,9 @@ def make(specs: Any) -> list[Grader]:
         raise ValueError("'checks' must be a list of checks as a spec has them")  # noqa: TRY004 - of the data, not of a caller
     for spec in specs:
         names = [spec] if isinstance(spec, str) else [name for name in spec if name not in OPTIONS]
-        if any(":" in name or name in {"python", "not", "case_checks"} for name in names):
-            raise ValueError(f"a case can name only checks that have a name, not {spec!r}")
+        # Those of this package alone: they are plain functions, and run nothing of one's own.
+        if not {name.removeprefix("not_").removeprefix("not-") for name in names} <= _NAMES:
+            raise ValueError(f"a case can name only the checks of feedbackloop itself, not {spec!r}")
         # They would read a file that the dataset names.
         if isinstance(spec, Mapping) and any(
             isinstance(spec.get(name), str)
