@@ -14,6 +14,7 @@ from feedbackloop.importers import import_file, recognise
 from feedbackloop.importers.figures import moment, spoken, tokens_of
 from feedbackloop.importers.formats import FORMATS
 from feedbackloop.importers.left_out import LeftOut
+from feedbackloop.queries import overview
 from feedbackloop.store import Store
 
 
@@ -353,6 +354,8 @@ def test_annotations_are_votes_of_a_model(tmp_path, store) -> None:
     assert judged["p"].tolist()[:6] == preferences[:6]
     assert judged["spent_usd"].tolist() == [0.01] * 7
     assert judged["latency_ms"].tolist()[:6] == [500] * 6
+    # A judge's answers are no answers of the feature.
+    assert overview.counts(store)["answers"] == 14
     linked = "SELECT count(*) AS n FROM comparisons JOIN responses ON responses.id = judge_response_id"
     assert store.sql(linked)["n"][0] == 6
 

@@ -84,6 +84,24 @@ def import_(  # noqa: PLR0917 - Typer makes options of them
     votes: Annotated[
         bool, typer.Option("--votes", help="The file holds votes on answers that the store has.", rich_help_panel=VOTES)
     ] = False,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=COLUMN",
+            help="What the file calls case_id, variant_a, variant_b, winner, rater ...: --column winner=label; repeatable.",
+            show_default="as here",
+            rich_help_panel=VOTES,
+        ),
+    ] = None,
+    winner: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WORD=SIDE",
+            help="What its words for the winner mean: --winner 1=a --winner 2=b --winner 0=tie.",
+            show_default="a, b, tie, both_bad",
+            rich_help_panel=VOTES,
+        ),
+    ] = None,
     blind: Annotated[
         bool,
         typer.Option(
@@ -102,6 +120,7 @@ def import_(  # noqa: PLR0917 - Typer makes options of them
       [cyan]feedbackloop import answers.csv --task support[/]
       [cyan]feedbackloop import answers.csv --answers gpt4,claude[/]
       [cyan]feedbackloop import battles.jsonl --votes --task support[/]
+      [cyan]feedbackloop import labels.csv --column case_id=nr --column winner=label --winner 1=a --winner 2=b[/]
       [cyan]feedbackloop import promptfooconfig.yaml --task support[/]
       [cyan]feedbackloop import batch_output.jsonl --dataset batch_input.jsonl[/]
       [cyan]feedbackloop import Anna-votes.json[/]
@@ -110,8 +129,11 @@ def import_(  # noqa: PLR0917 - Typer makes options of them
     of_columns = answers or variant_column or output_column or id_column
     if votes and (of_columns or dataset):
         raise typer.BadParameter("--votes takes none of the options for answers; import the answers first")
+    votes = votes or bool(column or winner)
+    if votes and of_columns:
+        raise typer.BadParameter("a file is of answers or of votes: leave the options of one of them out")
     if votes and format not in (None, "votes"):
-        raise typer.BadParameter(f"--votes and --format {format} contradict each other; leave one out")
+        raise typer.BadParameter(f"the options for votes and --format {format} contradict each other; leave one out")
     if of_columns and format not in (None, "answers"):
         raise typer.BadParameter(f"{format} has no columns to be named; leave the options for them out")
     from feedbackloop.importers import is_rating_pack
@@ -123,7 +145,7 @@ def import_(  # noqa: PLR0917 - Typer makes options of them
             raise typer.BadParameter("a store is merged as it is; leave the other options out")
         _merge(source, opened)
     elif format is None and is_rating_pack(file):
-        if of_columns or dataset or not blind:
+        if of_columns or dataset or column or winner or not blind:
             raise typer.BadParameter("the votes of a rating pack are taken in as they are; leave the other options out")
         _rating_pack(file, opened)
     else:
@@ -131,7 +153,16 @@ def import_(  # noqa: PLR0917 - Typer makes options of them
         _file(
             file,
             opened,
-            Wanted(task, "votes" if votes else format, mapping, dataset, id_column, blind=blind),
+            Wanted(
+                task,
+                "votes" if votes else format,
+                mapping,
+                dataset,
+                id_column,
+                blind=blind,
+                columns=_meanings("--column", column),
+                winners=_meanings("--winner", winner),
+            ),
             url=store,
         )
 
@@ -146,6 +177,8 @@ class Wanted:
     dataset: Path | None
     id_column: str | None
     blind: bool
+    columns: dict[str, str]
+    winners: dict[str, str]
 
 
 def _merge(source: str, store: Store) -> None:
@@ -192,6 +225,8 @@ def _file(file: Path, store: Store, wanted: Wanted, *, url: str | None) -> None:
         cases=wanted.dataset,
         id_column=wanted.id_column,
         blind=wanted.blind,
+        columns=wanted.columns,
+        winners=wanted.winners,
     )
     if found.files:
         _converted(file, found)
@@ -245,6 +280,17 @@ def _converted(file: Path, found: Imported) -> None:
     spec, dataset = found.files
     done = "Wrote" if found.new else "Nothing new: as before,"
     drawing.say(f"{done} {spec} and {dataset.name}: {held} of {file}.")
+
+
+def _meanings(option: str, given: list[str] | None) -> dict[str, str]:
+    """Pairs of NAME=VALUE."""
+    found = {}
+    for item in given or ():
+        name, sign, value = item.partition("=")
+        if not (name.strip() and sign and value.strip()):
+            raise typer.BadParameter(f"{option} {item}: write it like {option} NAME=VALUE")
+        found[name.strip()] = value.strip()
+    return found
 
 
 def _mapping(answers: list[str] | None, variant_column: str | None, output_column: str | None) -> AnswerMapping | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from feedbackloop.importers.answers import import_answers
 from feedbackloop.importers.formats import COLUMNS, FORMATS, Format, Source, recognise
 from feedbackloop.importers.intake import Imported, Passage
 from feedbackloop.importers.records import write, write_cases
-from feedbackloop.importers.votes import import_votes
+from feedbackloop.importers.votes import ImportedVotes, import_votes
 from feedbackloop.models import Run
 from feedbackloop.registry import near
 from feedbackloop.store import Store
@@ -31,6 +32,8 @@ def import_file(
     cases: str | Path | None = None,
     id_column: str | None = None,
     blind: bool = True,
+    columns: Mapping[str, str] | None = None,
+    winners: Mapping[str, str] | None = None,
 ) -> Imported:
     """Store what a file holds: answers, what was said of them, votes. Again with the same file, it adds nothing.
 
@@ -45,6 +48,8 @@ def import_file(
         cases: the file that the answers refer to by id, where they come without their prompts.
         id_column: tables of answers: the column with the case's id; guessed if not given.
         blind: votes: whether the voters did not know whose answers they saw, where the file does not say.
+        columns: tables of votes: what the file calls their columns (see `import_votes`).
+        winners: tables of votes: what its words for the winner mean.
 
     Raises:
         DatasetError: the file cannot be read as what it is; with file and line.
@@ -52,12 +57,12 @@ def import_file(
         StoreError: the store cannot be used.
     """
     path = find_file(source)
-    told = "answers" if mapping is not None or id_column is not None else None
+    told = "answers" if mapping is not None or id_column is not None else "votes" if columns or winners else None
     name = format or told or recognise(path)
     if name == "answers":
         return import_answers(path, store, task=task, mapping=mapping, cases=cases, id_column=id_column)
     if name == "votes":
-        return _of_votes(path, store, task, blind=blind)
+        return _of_votes(import_votes(path, store, task=task, blind=blind, columns=columns, winners=winners))
     return _of_tool(Source(path, store, None if cases is None else find_file(cases), blind), name, task)
 
 
@@ -66,8 +71,7 @@ def known_formats() -> list[str]:
     return [*COLUMNS, *FORMATS.names()]
 
 
-def _of_votes(path: Path, store: Store, task: str, *, blind: bool) -> Imported:
-    found = import_votes(path, store, task=task, blind=blind)
+def _of_votes(found: ImportedVotes) -> Imported:
     return Imported(
         run_id="",
         cases=0,
