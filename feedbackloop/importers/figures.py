@@ -59,6 +59,16 @@ def words(value: Any) -> str:
     return storable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))[0]
 
 
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value where it is a mapping, else an empty one: other tools' files hold anything anywhere."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def listed(value: Any) -> list[Any]:
+    """The value where it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
 def spoken(message: Mapping[str, Any]) -> str | None:
     """What a chat message says: its text, the texts of its parts, its refusal, or the calls it makes as JSON; None for nothing."""
     content = message.get("content")

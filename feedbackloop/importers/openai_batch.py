@@ -9,7 +9,7 @@ from typing import Any
 
 from feedbackloop.datasets import Row, as_text, case_of, fault, open_dataset, rows
 from feedbackloop.importers.answers import cases_by_id
-from feedbackloop.importers.figures import error_of_status, moment, spoken, tokens_of, words
+from feedbackloop.importers.figures import error_of_status, listed, mapping, moment, spoken, tokens_of, words
 from feedbackloop.importers.formats import Format, Sample, Source
 from feedbackloop.importers.intake import Answer, Entry, Variants
 from feedbackloop.models import Case
@@ -95,8 +95,8 @@ def _read_output(source: Source) -> Iterator[Entry]:
 
 def _answers(row: Row, asked: _Asked, variants: Variants, source: Source) -> Iterator[Answer]:
     """What came of one request: its answers, or its failure."""
-    response = _mapping(row.values.get("response"))
-    body = _mapping(response.get("body"))
+    response = mapping(row.values.get("response"))
+    body = mapping(response.get("body"))
     model = words(asked.model or as_text(body.get("model")) or "unknown model")
     variant = variants.of(model, params=asked.params)
     figures = tokens_of(body.get("usage"))
@@ -123,10 +123,6 @@ def _answers(row: Row, asked: _Asked, variants: Variants, source: Source) -> Ite
         source.note("Of a request with several answers, tokens are counted with the first.")
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _failure(row: Row, response: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any] | None:
     """What went wrong, as fields of a response; none if nothing did."""
     status = response.get("status_code")
@@ -144,7 +140,7 @@ def _failure(row: Row, response: Mapping[str, Any], body: Mapping[str, Any]) -> 
 def _said(body: Mapping[str, Any]) -> list[tuple[str, str | None]]:
     """The answers in a response and why each ended, whichever endpoint it is of."""
     found = []
-    for choice in body.get("choices") or []:
+    for choice in listed(body.get("choices")):
         if isinstance(choice, dict):
             message = choice.get("message")
             text = spoken(message) if isinstance(message, dict) else choice.get("text")
@@ -188,7 +184,7 @@ def _known(source: Source) -> dict[str, _Asked]:
 
 
 def _of_case(case: Case) -> _Asked:
-    batch = _mapping(case.metadata.get("batch"))
+    batch = mapping(case.metadata.get("batch"))
     return _Asked(case, batch.get("model"), batch.get("params") or {})
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from feedbackloop.datasets import document, fault
 from feedbackloop.errors import DatasetError, FeedbackLoopError
+from feedbackloop.importers.figures import mapping
 from feedbackloop.importers.formats import Conversion, Format, Sample, Source
 from feedbackloop.importers.intake import Variants
 from feedbackloop.importers.promptfoo_files import Unreadable, as_yaml, text_of
@@ -59,7 +60,7 @@ def _convert(source: Source, task: str) -> Conversion:
         if config[name] not in (None, "", {}, [], False):
             source.left_out.add(f"`{name}`", "the config")
     folder = source.path.parent
-    tests = Tests(folder, _mapping(config.get("assertionTemplates")), source.left_out).of(config)
+    tests = Tests(folder, mapping(config.get("assertionTemplates")), source.left_out).of(config)
     variants = list(_variants(config, source))
     if not variants:
         told = source.left_out.told()
@@ -136,7 +137,7 @@ def _variants(config: Mapping[str, Any], source: Source) -> Iterator[Variant]:
     names = Variants()
     for place, provider in enumerate(_providers(config, source), 1):
         model = model_of(provider["id"])
-        settings = _mapping(provider.get("config"))
+        settings = mapping(provider.get("config"))
         for name in sorted(settings.keys() - _PARAMS):
             advice = " (write it into a [providers.NAME] table of feedbackloop.toml)" if name.startswith("api") else ""
             source.left_out.add(f"`{name}` of the provider's config{advice}", f"provider {place}")
@@ -156,7 +157,7 @@ def _prompts(given: Any, source: Source) -> Iterator[tuple[str, str | list[Messa
     """Labels and prompts, those in files included."""
     number = 0
     for place, item in enumerate(given if isinstance(given, list) else [given], 1):
-        known = {"raw": item} if isinstance(item, str) else _mapping(item)
+        known = {"raw": item} if isinstance(item, str) else mapping(item)
         raw = known.get("raw") or known.get("id")
         if not isinstance(raw, str):
             source.left_out.add("what is no prompt", f"prompt {place}")
@@ -211,11 +212,11 @@ def _chat(text: str) -> str | list[Message]:
 def _providers(config: Mapping[str, Any], source: Source) -> Iterator[dict[str, Any]]:
     given = config.get("providers", config.get("targets"))
     for place, item in enumerate(given if isinstance(given, list) else [] if given is None else [given], 1):
-        known: dict[str, Any] = {"id": item} if isinstance(item, str) else dict(_mapping(item))
+        known: dict[str, Any] = {"id": item} if isinstance(item, str) else dict(mapping(item))
         if "id" not in known and len(known) == 1:
             # The short form: {"openai:gpt-4o": {config: ...}}.
             [(name, options)] = known.items()
-            known = {"id": name, **_mapping(options)}
+            known = {"id": name, **mapping(options)}
         if not isinstance(known.get("id"), str):
             source.left_out.add("what is no provider", f"provider {place}")
         elif known["id"].startswith(_PROGRAMS):
@@ -234,7 +235,7 @@ def _spec_of(variant: Variant) -> dict[str, Any]:
 
 def _options(config: Mapping[str, Any], source: Source) -> dict[str, Any]:
     """What the spec says of how to run."""
-    options = _mapping(config.get("evaluateOptions"))
+    options = mapping(config.get("evaluateOptions"))
     found: dict[str, Any] = {}
     limits: dict[str, Any] = {}
     for name, value in options.items():
@@ -248,10 +249,6 @@ def _options(config: Mapping[str, Any], source: Source) -> dict[str, Any]:
         elif name != "showProgressBar" and value not in (None, "", False):
             source.left_out.add(f"`evaluateOptions.{name}`", "the config")
     return {**found, "limits": limits} if limits else found
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 PROMPTFOO_CONFIG = Format("a config of promptfoo", _recognises, convert=_convert)

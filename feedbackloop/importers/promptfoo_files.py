@@ -59,7 +59,10 @@ def path_of(reference: str, folder: Path) -> Path:
     name = reference.removeprefix("file://")
     if Path(name.partition(":")[0]).suffix in {".js", ".cjs", ".mjs", ".ts", ".py", ".rb", ".sh", ".go"}:
         raise Unreadable(f"{reference} is a program, and none is run for an import")
-    path = (folder / name).resolve()
+    try:
+        path = (folder / name).resolve()
+    except (OSError, ValueError) as error:
+        raise Unreadable(f"{reference!r} is no name of a file") from error
     if not path.is_relative_to(folder.resolve()):
         raise Unreadable(f"{reference} lies outside the config's folder")
     if any(mark in name for mark in "*?[") or not path.is_file():

@@ -10,7 +10,7 @@ from typing import Any
 from feedbackloop.datasets import Row, case_of, document, fault, rows
 from feedbackloop.graders.promptfoo import MODEL_GRADED
 from feedbackloop.identity import content_id
-from feedbackloop.importers.figures import amount, moment, whole, words
+from feedbackloop.importers.figures import amount, listed, mapping, moment, whole, words
 from feedbackloop.importers.formats import Format, Sample, Source
 from feedbackloop.importers.intake import Answer, Entry, Said, Variants
 from feedbackloop.importers.promptfoo_models import model_of
@@ -64,27 +64,27 @@ def _results(source: Source) -> _Results:
     if ".jsonl" in source.path.suffixes or ".ndjson" in source.path.suffixes:
         return _Results((row.line, row.values) for row in rows(source.path))
     whole = document(source.path)
-    results = _mapping(_mapping(whole).get("results"))
-    if _mapping(whole).get("config"):
+    results = mapping(mapping(whole).get("results"))
+    if mapping(whole).get("config"):
         source.left_out.add("the configuration within the results (import promptfooconfig.yaml itself)", "config")
-    listed = results.get("results")
-    if not isinstance(listed, list):
-        listed = _of_table(_mapping(results.get("table")))
-    head = results.get("prompts") or _mapping(_mapping(results.get("table")).get("head")).get("prompts") or []
-    templates = {at: prompt["raw"] for at, prompt in enumerate(head) if isinstance(_mapping(prompt).get("raw"), str)}
-    numbered = ((number, _mapping(result)) for number, result in enumerate(listed, 1))
+    each = results.get("results")
+    if not isinstance(each, list):
+        each = _of_table(mapping(results.get("table")))
+    head = listed(results.get("prompts")) or listed(mapping(mapping(results.get("table")).get("head")).get("prompts"))
+    templates = {at: prompt["raw"] for at, prompt in enumerate(head) if isinstance(mapping(prompt).get("raw"), str)}
+    numbered = ((number, mapping(result)) for number, result in enumerate(each, 1))
     return _Results(numbered, templates, results.get("timestamp"))
 
 
 def _of_table(table: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The results of an older file: a row for each test, an output for each prompt."""
-    head = _mapping(table.get("head"))
-    names = [str(name) for name in head.get("vars") or []]
-    prompts = [_mapping(prompt) for prompt in head.get("prompts") or []]
+    head = mapping(table.get("head"))
+    names = [str(name) for name in listed(head.get("vars"))]
+    prompts = [mapping(prompt) for prompt in listed(head.get("prompts"))]
     found = []
-    for at, row in enumerate(table.get("body") or []):
-        values = dict(zip(names, row.get("vars") or [], strict=False))
-        for number, output in enumerate(row.get("outputs") or []):
+    for at, row in enumerate(mapping(row) for row in listed(table.get("body"))):
+        values = dict(zip(names, listed(row.get("vars")), strict=False))
+        for number, output in enumerate(mapping(output) for output in listed(row.get("outputs"))):
             prompt = prompts[number] if number < len(prompts) else {}
             made = {
                 "testIdx": at,
@@ -134,11 +134,11 @@ def _read(source: Source) -> Iterator[Entry]:
             raise fault(f"result {number}: {error}", source.path, number if lines else None) from error
         cell = (case.id, variant.id)
         repeats[cell] = repeat = repeats.get(cell, -1) + 1
-        output = _mapping(result.get("response")).get("output")
+        output = mapping(result.get("response")).get("output")
         failed = "error" in figures
         text, repaired = ("", 0) if failed else storable(_text(output))
         said = () if failed else tuple(_said(result, source, place))
-        sent = _chat(str(_mapping(result.get("prompt")).get("raw") or ""))
+        sent = _chat(str(mapping(result.get("prompt")).get("raw") or ""))
         messages = sent if isinstance(sent, list) else [{"role": "user", "content": sent}] if sent else []
         messages = storable_value(messages).value
         yield Answer(number, case, variant, text, figures, repeat, repaired, tuple(messages), at, said)
@@ -158,7 +158,7 @@ def _provider(result: Mapping[str, Any]) -> _Provider:
 
 
 def _label(result: Mapping[str, Any]) -> str:
-    prompt = _mapping(result.get("prompt"))
+    prompt = mapping(result.get("prompt"))
     return str(prompt.get("label") or prompt.get("raw") or "")
 
 
@@ -175,23 +175,23 @@ def _chat(text: str) -> str | list[Message]:
 
 
 def _question(result: Mapping[str, Any], number: int) -> Row:
-    values = _mapping(result.get("vars")) or _mapping(_mapping(result.get("testCase")).get("vars"))
-    test = _mapping(result.get("testCase"))
-    inputs = dict(values) or {"input": str(_mapping(result.get("prompt")).get("raw") or "")}
-    metadata = dict(_mapping(test.get("metadata")))
+    values = mapping(result.get("vars")) or mapping(mapping(result.get("testCase")).get("vars"))
+    test = mapping(result.get("testCase"))
+    inputs = dict(values) or {"input": str(mapping(result.get("prompt")).get("raw") or "")}
+    metadata = dict(mapping(test.get("metadata")))
     if test.get("description") or result.get("description"):
         metadata["description"] = test.get("description") or result.get("description")
     made: dict[str, Any] = {"inputs": inputs, "metadata": metadata}
-    wanted = [check["value"] for check in test.get("assert") or [] if _mapping(check).get("type") == "equals"]
+    wanted = [check.get("value") for check in listed(test.get("assert")) if mapping(check).get("type") == "equals"]
     if len(wanted) == 1 and isinstance(wanted[0], str) and "{{" not in wanted[0]:
         made["expected"] = wanted[0]
     return Row(number, made)
 
 
 def _figures(result: Mapping[str, Any], source: Source, place: int | str) -> dict[str, Any]:
-    response = _mapping(result.get("response"))
-    usage = _mapping(response.get("tokenUsage")) or _mapping(result.get("tokenUsage"))
-    details = _mapping(usage.get("completionDetails"))
+    response = mapping(result.get("response"))
+    usage = mapping(response.get("tokenUsage")) or mapping(result.get("tokenUsage"))
+    details = mapping(usage.get("completionDetails"))
     cached = bool(response.get("cached"))
     given = {
         "latency_ms": (result.get("latencyMs", response.get("latencyMs")), amount, "latencyMs"),
@@ -228,10 +228,10 @@ def _figures(result: Mapping[str, Any], source: Source, place: int | str) -> dic
 
 
 def _said(result: Mapping[str, Any], source: Source, place: int | str) -> Iterator[Said]:
-    grading = _mapping(result.get("gradingResult"))
-    parts = [_mapping(part) for part in grading.get("componentResults") or []]
+    grading = mapping(result.get("gradingResult"))
+    parts = [mapping(part) for part in listed(grading.get("componentResults"))]
     for part in parts:
-        assertion = _mapping(part.get("assertion"))
+        assertion = mapping(part.get("assertion"))
         type_ = str(assertion.get("type") or "check")
         if _differs(part):
             passed = "is" if part.get("pass") else "is not"
@@ -239,8 +239,8 @@ def _said(result: Mapping[str, Any], source: Source, place: int | str) -> Iterat
         yield _verdict(part, str(assertion.get("metric") or type_), type_, assertion)
     if grading and not parts and isinstance(grading.get("score"), int | float):
         yield _verdict(grading, "score", "score", {})
-    named = {str(_mapping(part.get("assertion")).get("metric")) for part in parts}
-    for name, score in _mapping(result.get("namedScores")).items():
+    named = {str(mapping(part.get("assertion")).get("metric")) for part in parts}
+    for name, score in mapping(result.get("namedScores")).items():
         if name not in named and isinstance(score, int | float):
             yield Said(words(name), "promptfoo:derived", "grader", float(score))
 
@@ -268,10 +268,6 @@ def _verdict(part: Mapping[str, Any], metric: str, type_: str, assertion: Mappin
 
 def _text(output: Any) -> str:
     return output if isinstance(output, str) else "" if output is None else json.dumps(output, ensure_ascii=False)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 PROMPTFOO = Format("results of promptfoo", _recognises, _read)

@@ -13,6 +13,7 @@ from feedbackloop.datasets import as_text
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.graders import create
 from feedbackloop.graders.promptfoo import translate
+from feedbackloop.importers.figures import listed, mapping
 from feedbackloop.importers.left_out import LeftOut
 from feedbackloop.importers.promptfoo_files import Unreadable, path_of, value_of
 
@@ -73,7 +74,7 @@ class Tests:
                 self.left_out.add("what is no test", place)
                 continue
             self._name_lost(test, place)
-            for inputs in self._inputs({**_mapping(default.get("vars")), **_mapping(test.get("vars"))}, place):
+            for inputs in self._inputs({**mapping(default.get("vars")), **mapping(test.get("vars"))}, place):
                 if len(found) >= MOST:
                     self.left_out.add(f"tests beyond the first {MOST:,}", place)
                     return found
@@ -92,11 +93,11 @@ class Tests:
             yield f"test {number}", item
         for at, scenario in enumerate(scenarios if isinstance(scenarios, list) else [], 1):
             known = self._file(scenario, f"scenario {at}") if isinstance(scenario, str) else scenario
-            parts = (self._listed(_mapping(known).get(name), f"scenario {at}") for name in ("config", "tests"))
+            parts = (self._listed(mapping(known).get(name), f"scenario {at}") for name in ("config", "tests"))
             configs, of_scenario = (list(part) for part in parts)
             for outer, inner in itertools.product(configs, of_scenario or [{}]):
                 number += 1
-                yield f"test {number} (scenario {at})", _together(_mapping(outer), _mapping(inner))
+                yield f"test {number} (scenario {at})", _together(mapping(outer), mapping(inner))
 
     def _listed(self, tests: Any, place: str) -> Iterator[Any]:
         """The items of a list, files in it followed."""
@@ -131,12 +132,12 @@ class Tests:
             yield {name: _filled(value, values) for name, value in values.items()}
 
     def _test(self, default: Mapping[str, Any], test: Mapping[str, Any], inputs: dict[str, Any], place: str) -> Test:
-        metadata = {**_mapping(default.get("metadata")), **_mapping(test.get("metadata"))}
+        metadata = {**mapping(default.get("metadata")), **mapping(test.get("metadata"))}
         if test.get("description"):
             metadata["description"] = str(test["description"])
         made = Test(place, inputs, metadata=metadata)
         wanted = []
-        for assertion in self._assertions([*_list(default.get("assert")), *_list(test.get("assert"))], place):
+        for assertion in self._assertions([*listed(default.get("assert")), *listed(test.get("assert"))], place):
             known = {name: _filled(value, inputs) for name, value in assertion.items()}
             try:
                 translation = translate(known)
@@ -166,23 +167,23 @@ class Tests:
     def _assertions(self, assertions: list[Any], place: str) -> Iterator[dict[str, Any]]:
         """Assertions one by one: those of a set, and those that refer to a template."""
         for item in assertions:
-            assertion = _short(item) if isinstance(item, str) else dict(_mapping(item))
+            assertion = _short(item) if isinstance(item, str) else dict(mapping(item))
             reference = assertion.get("$ref")
             if isinstance(reference, str):
-                assertion = dict(_mapping(self.templates.get(reference.rpartition("/")[2])))
+                assertion = dict(mapping(self.templates.get(reference.rpartition("/")[2])))
             if assertion.get("type") != "assert-set":
                 yield assertion
                 continue
             for name in ("threshold", "weight", "metric"):
                 if assertion.get(name) is not None:
                     self.left_out.add(f"`{name}` of an assert-set, whose assertions count one by one", place)
-            yield from self._assertions(_list(assertion.get("assert")), place)
+            yield from self._assertions(listed(assertion.get("assert")), place)
 
     def _name_lost(self, test: Mapping[str, Any], place: str) -> None:
         for name in sorted(test.keys() - _CARRIED):
             if test[name] in _NOTHING:
                 continue
-            parts = sorted(_mapping(test[name])) if name == "options" else []
+            parts = sorted(mapping(test[name])) if name == "options" else []
             for part in parts or [""]:
                 self.left_out.add(f"`{name}{'.' if part else ''}{part}` of tests", place)
 
@@ -191,8 +192,8 @@ def _together(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, A
     return {
         **outer,
         **inner,
-        "vars": {**_mapping(outer.get("vars")), **_mapping(inner.get("vars"))},
-        "assert": [*_list(outer.get("assert")), *_list(inner.get("assert"))],
+        "vars": {**mapping(outer.get("vars")), **mapping(inner.get("vars"))},
+        "assert": [*listed(outer.get("assert")), *listed(inner.get("assert"))],
     }
 
 
@@ -255,11 +256,3 @@ def _of(variables: Mapping[str, Any]) -> Callable[[re.Match[str]], str]:
         return match[0] if value is None else as_text(value) or ""
 
     return text
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
