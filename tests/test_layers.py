@@ -46,6 +46,7 @@ WITHIN = {
     "doctor": {"demo"},
     "plots": {"findings"},
     "reports": {"improve"},
+    "importers": {"graders"},
     "__main__": {"cli"},
 }
 HOMES = {

@@ -450,6 +450,24 @@ def test_a_row_for_each_answer_works_too_and_columns_can_be_left_out(store) -> N
     assert store.sql("SELECT len(response_ids) AS n FROM exposures")["n"].tolist() == [3]
 
 
+def test_files_of_other_tools_come_in_as_they_are(store) -> None:
+    line = json.dumps({"instruction": "Hello?", "output_1": "Hi", "generator_1": "x", "output_2": "Ho", "generator_2": "y"}
+        | {"annotator": "gpt4", "preference": 2, "odd": 1})  # fmt: skip
+    page = runs(new="answers", rater="Ben")
+    page.file_uploader[0].upload("annotations.jsonl", line.encode()).run()
+    assert "This file holds a judge's annotations of AlpacaEval." in told(ok(page))
+    page.button(key="import").click().run()
+    assert "Imported: 2 answers of x and y to 1 case, 1 vote." in told(ok(page))
+    assert "`odd` (line 1)" in told(page).replace("\\", "")
+    page.button(key="rate-blind").click().run()
+    assert store.sql("SELECT purpose FROM queues")["purpose"].tolist() == ["decision"]
+    # Nothing of it stood on the screen: he is still blind to it.
+    assert store.sql("SELECT count(*) AS n FROM exposures")["n"][0] == 0
+    page = runs(new="answers")
+    page.file_uploader[0].upload("promptfooconfig.yaml", b"prompts: [a]\nproviders: [b]\n").run()
+    assert "The command line turns it into a run spec" in told(ok(page))
+
+
 def test_importing_the_same_again_adds_nothing(store) -> None:
     for _ in range(2):
         page = runs(new="answers")

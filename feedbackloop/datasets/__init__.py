@@ -6,7 +6,7 @@ each pass. Bad input is one sentence with file, line and column, said before any
 
 from feedbackloop.datasets.cases import KEYS, Checked, Dataset, Numbered, as_text, case_of, open_dataset
 from feedbackloop.datasets.counting import Survey, survey
-from feedbackloop.datasets.files import find_file, rows
+from feedbackloop.datasets.files import document, find_file, rows
 from feedbackloop.datasets.row import Row, fault
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Survey",
     "as_text",
     "case_of",
+    "document",
     "fault",
     "find_file",
     "open_dataset",
