@@ -259,7 +259,10 @@ class Part:
             spent_usd=tally.spent_usd,
             unpriced=tally.unpriced,
             elapsed_s=self.clock.now() - self.began,
+            late=tally.late,
+            refused=tally.refused,
             places=self.engine.controller.places(),
+            paces=self.engine.controller.paces(),
         )
 
     def _report(self) -> None:
@@ -276,7 +279,18 @@ class Part:
         now = self._progress()
         counts = {
             name: getattr(now, name)
-            for name in ("total", "done", "completed", "failed", "cached", "skipped", "spent_usd", "unpriced")
+            for name in (
+                "total",
+                "done",
+                "completed",
+                "failed",
+                "cached",
+                "skipped",
+                "spent_usd",
+                "unpriced",
+                "late",
+                "refused",
+            )
         }
         if kind == "stopped":
             counts["reason"] = self.reason

@@ -71,6 +71,23 @@ class Feed:
         return [*self._tried, last]
 
 
+class Unheard(Feed):
+    """A feed that nobody listens to: it only tells when the first text came.
+
+    Nothing is handed on, so that an answer which breaks off can be asked again like any other.
+    """
+
+    def opened(self, model: str, start: datetime) -> None:
+        """An attempt is sent; times are its own."""
+        super().opened(model, start)
+        self.ttft_ms = None
+
+    def put(self, text: str) -> None:  # noqa: ARG002 - it is in the response too
+        """Note when the first piece came."""
+        if self.ttft_ms is None:
+            self.ttft_ms = (self._now() - self._opened) * 1000
+
+
 class Stream:
     """The reader's side: an async context manager, and an async iterator of texts.
 

@@ -33,7 +33,8 @@ from feedbackloop.errors import (
     SettingsError,
 )
 from feedbackloop.models import AIRequest, AIResponse
-from feedbackloop.providers import Chunk
+from feedbackloop.providers import Allowance, Chunk
+from feedbackloop.providers.arrivals import ASKED, LARGEST_ANSWER, Arrivals, TooLarge
 from feedbackloop.providers.batches import Batches
 from feedbackloop.providers.endpoint import Endpoint, find_base_url
 from feedbackloop.settings import Settings
@@ -82,6 +83,7 @@ class OpenAIProvider:
             raise SettingsError(f"[providers.{name}]: base_url must begin with http:// or https://")
         self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
         self._wants_completion_tokens: set[str] = set()
+        self._arrivals = Arrivals()
 
     @property
     def base_url(self) -> str:
@@ -97,6 +99,10 @@ class OpenAIProvider:
         """
         Endpoint.find(self.name, self._table)
 
+    def allowance(self, model: str) -> Allowance | None:
+        """What the endpoint said last of how much it still takes."""
+        return self._arrivals.allowances.get(model)
+
     async def complete(self, request: AIRequest) -> AIResponse:
         """Answer the request with one call, or two where the endpoint wants `max_tokens` under its newer name.
 
@@ -106,6 +112,7 @@ class OpenAIProvider:
         endpoint = Endpoint.find(self.name, self._table)
         client = await self._client(endpoint)
         body = self._body(request)
+        ASKED.set(request.model)
         started = time.perf_counter()
         try:
             try:
@@ -132,6 +139,7 @@ class OpenAIProvider:
         endpoint = Endpoint.find(self.name, self._table)
         client = await self._client(endpoint)
         body = self._body(request) | {"stream": True, "stream_options": {"include_usage": True}}
+        ASKED.set(request.model)
         while True:
             started = time.perf_counter()
             try:
@@ -218,7 +226,7 @@ class OpenAIProvider:
 
     async def _open(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> AsyncGenerator[AsyncOpenAI, None]:
         # A generator, because an event loop that is shut down properly closes those that are still open.
-        http_client = DefaultAioHttpClient(timeout=_TIMEOUT)
+        http_client = DefaultAioHttpClient(timeout=_TIMEOUT, event_hooks={"response": [self._arrivals.hook]})
         client = AsyncOpenAI(
             api_key=endpoint.key, base_url=endpoint.base_url, max_retries=0, timeout=_TIMEOUT, http_client=http_client
         )
@@ -293,7 +301,9 @@ def _refuses_max_tokens(error: BadRequestError) -> bool:
     return "max_completion_tokens" in error.message and "max_tokens" in error.message
 
 
-def _typed(error: Exception, endpoint: Endpoint) -> ProviderError:
+def _typed(error: Exception, endpoint: Endpoint) -> ProviderError:  # noqa: PLR0911 - one per meaning
+    if isinstance(error, TooLarge):
+        return OutputInvalid(f"{endpoint.name} answered with more than {LARGEST_ANSWER >> 20} MB, which was not read")
     if isinstance(error, APIStatusError):
         return endpoint.refusal(error.status_code, error.body, error.response.headers)
     if isinstance(error, APIConnectionError | aiohttp.ClientError | OSError):
