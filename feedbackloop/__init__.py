@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from feedbackloop.findings import Results, results, trends
     from feedbackloop.importers import import_answers, import_votes
     from feedbackloop.improve import ExportResult, export_preferences
-    from feedbackloop.improve.gate import Rule, assess, decide
+    from feedbackloop.improve.gate import assess, decide
     from feedbackloop.improve.policy import promote, rollback
+    from feedbackloop.improve.rules import Rule
     from feedbackloop.models import (
         AIRequest,
         AIResponse,
@@ -69,7 +70,7 @@ _HOMES = {
     "Progress": "pipeline",
     "Rating": "models",
     "Results": "findings",
-    "Rule": "improve.gate",
+    "Rule": "improve.rules",
     "Run": "models",
     "RunResult": "pipeline",
     "RunSpec": "spec",
