@@ -7,10 +7,11 @@ import streamlit as st
 from feedbackloop import comparisons
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.findings import results
+from feedbackloop.findings.wording import answering
 from feedbackloop.improve import gate, policy
 from feedbackloop.improve import receipt as words
 from feedbackloop.improve.rules import Rule
-from feedbackloop.models import Decision, Policy, Variant
+from feedbackloop.models import Decision, Variant
 from feedbackloop.pages import context
 from feedbackloop.plots import course
 from feedbackloop.queries.pairs import seconds_per_vote
@@ -143,7 +144,7 @@ def history(task: str, names: dict[str, str]) -> None:
     rows = [
         {
             "since": context.local(one.created_at),
-            "who answers": shares(one, names),
+            "who answers": answering(one.weights, names),
             "decision": (one.decision_id or "")[:8],
         }
         for one in past
@@ -161,16 +162,6 @@ def history(task: str, names: dict[str, str]) -> None:
             st.error(str(error))
             return
         st.rerun()
-
-
-def shares(one: Policy, names: dict[str, str]) -> str:
-    """`steps 90%, terse 10%`, by segment where there are several."""
-    parts = [
-        ("" if segment == policy.EVERYONE else f"{segment}: ")
-        + ", ".join(f"{names.get(id_, id_[:4])} {share:.0%}" for id_, share in weights.items())
-        for segment, weights in one.weights.items()
-    ]
-    return "; ".join(parts)
 
 
 st.title("Decide")
