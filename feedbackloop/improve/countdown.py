@@ -13,6 +13,9 @@ from feedbackloop.models import Comparison, Decision, Queue
 from feedbackloop.queries import headtohead
 from feedbackloop.store import Store
 
+MOST_VOTES = 2000
+"""More than these nobody is asked for: where so many are needed, the two hardly differ."""
+
 LOOK_AGAIN_S = 20.0
 """After this, what others have said meanwhile is read."""
 

@@ -18,9 +18,9 @@ from feedbackloop import queries
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.improve.evidence import Evidence, collect, running_interval
 from feedbackloop.improve.guards import Guard, guards
-from feedbackloop.improve.rules import Rule, line
+from feedbackloop.improve.rules import Rule, line, rule_of
 from feedbackloop.models import Decision, Variant
-from feedbackloop.queries import headtohead
+from feedbackloop.queries import headtohead, pairs
 from feedbackloop.queries.headtohead import Ballot
 from feedbackloop.registry import near
 from feedbackloop.stats.planning import sequence_needed
@@ -94,6 +94,14 @@ def assess(
     """
     asked = question(store, task, candidate, baseline, rule=rule)
     return weigh(asked, asked.ballots(store), ended=ended)
+
+
+def asked_rule(store: Store, task: str, candidate: str, baseline: str) -> Rule:
+    """The rule under which people were last asked to decide between two variants (ids); the usual one if never."""
+    for queue in pairs.queues(store, task):
+        if queue.purpose == "decision" and queue.variants == [baseline, candidate]:
+            return rule_of(queue)
+    return Rule()
 
 
 def question(

@@ -7,15 +7,12 @@ import streamlit as st
 from feedbackloop.comparisons import Pair, Single, Sitting
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.findings.wording import duration
-from feedbackloop.improve.countdown import LOOK_AGAIN_S, Countdown, countdown
+from feedbackloop.improve.countdown import LOOK_AGAIN_S, MOST_VOTES, Countdown, countdown
 from feedbackloop.models import Queue
 from feedbackloop.pages import answer
 from feedbackloop.pages.rating import bar, choosing, ending, look
 from feedbackloop.store import Store
 from feedbackloop.wording import count
-
-MOST_VOTES = 2000
-"""More than these nobody is asked for: where so many are needed, the two hardly differ."""
 
 _COUNTDOWN = "rating-countdown"
 _MARKDOWN = "rating-markdown"
