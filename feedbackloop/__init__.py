@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from feedbackloop.datasets import Dataset, open_dataset
     from feedbackloop.errors import FeedbackLoopError
     from feedbackloop.findings import Results, results, trends
+    from feedbackloop.findings.costs import costs, recompute_costs
     from feedbackloop.importers import import_answers, import_votes
     from feedbackloop.improve import ExportResult, export_preferences
     from feedbackloop.improve.gate import assess, decide
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from feedbackloop.pipeline import Engine, FeedbackLoop, Progress, RunResult, resume, run, run_spec
     from feedbackloop.pipeline import FeedbackLoop as FeedbackLoopArchitecture
     from feedbackloop.pipeline.monitor import monitor
+    from feedbackloop.reports import Outcome, outcome, report
     from feedbackloop.settings import Limits, Settings
     from feedbackloop.spec import RunSpec, load_spec
     from feedbackloop.store import Store
@@ -65,6 +67,7 @@ _HOMES = {
     "FeedbackLoopArchitecture": "pipeline:FeedbackLoop",
     "FeedbackLoopError": "errors",
     "Limits": "settings",
+    "Outcome": "reports",
     "Policy": "models",
     "ProcessingStatus": "models",
     "Progress": "pipeline",
@@ -80,6 +83,7 @@ _HOMES = {
     "Variant": "models",
     "assess": "improve.gate",
     "correct": "comparisons",
+    "costs": "findings.costs",
     "decide": "improve.gate",
     "export_preferences": "improve",
     "import_answers": "importers",
@@ -92,9 +96,12 @@ _HOMES = {
     "note": "comparisons",
     "open_dataset": "datasets",
     "open_queue": "comparisons",
+    "outcome": "reports",
     "plots": "plots:*",
     "promote": "improve.policy",
     "rate": "comparisons",
+    "recompute_costs": "findings.costs",
+    "report": "reports",
     "results": "findings",
     "resume": "pipeline",
     "rollback": "improve.policy",
@@ -117,6 +124,7 @@ __all__ = [
     "FeedbackLoopArchitecture",
     "FeedbackLoopError",
     "Limits",
+    "Outcome",
     "Policy",
     "ProcessingStatus",
     "Progress",
@@ -132,6 +140,7 @@ __all__ = [
     "Variant",
     "assess",
     "correct",
+    "costs",
     "decide",
     "export_preferences",
     "import_answers",
@@ -144,9 +153,12 @@ __all__ = [
     "note",
     "open_dataset",
     "open_queue",
+    "outcome",
     "plots",
     "promote",
     "rate",
+    "recompute_costs",
+    "report",
     "results",
     "resume",
     "rollback",

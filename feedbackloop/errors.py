@@ -11,6 +11,7 @@ FeedbackLoopError
 |   +-- ContentFiltered      the provider's filter withheld the answer
 |   +-- OutputInvalid        an answer came, but not one that can be used
 |   +-- CircuitOpen          not asked: this target kept failing a moment ago
+|   +-- BatchIncomplete      its batch expired, or was cancelled or refused, before this was answered
 +-- Halted                   given up because nothing more is to be sent
 |   +-- BudgetExceeded       the next call could cost more than is left
 +-- DatasetError             a file of cases, answers or votes that cannot be read as such
@@ -28,6 +29,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from feedbackloop.models import Attempt
+
+CANCELLED = "cancelled"
+"""The `error_type` of an answer whose reader left: nobody is there to catch an exception."""
 
 
 class FeedbackLoopError(Exception):
@@ -94,6 +98,10 @@ class OutputInvalid(ProviderError):
 
 class CircuitOpen(ProviderError):
     """Not asked: this target kept failing a moment ago."""
+
+
+class BatchIncomplete(ProviderError):
+    """Its batch expired, or was cancelled or refused, before this was answered."""
 
 
 class Halted(FeedbackLoopError):

@@ -96,7 +96,7 @@ def _from_file(path: Path, *, reload: bool) -> ModuleType:
     try:
         with _folder_on_path(folder), _as_settings_error(str(path)):
             # Compiled here and not by a loader, which takes an edit within one second for the cached bytecode.
-            exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), vars(module))  # noqa: S102
+            exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), vars(module))  # noqa: S102 - the file is the user's own, named in a spec of theirs
     except SettingsError:
         del sys.modules[private]
         raise

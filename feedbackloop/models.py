@@ -129,7 +129,8 @@ class RunEvent(Record):
 
     id: str = Field(default_factory=new_id)
     run_id: str
-    kind: Literal["started", "heartbeat", "stop_asked", "stopped", "finished"]
+    kind: Literal["started", "heartbeat", "batch", "stop_asked", "stopped", "finished"]
+    """A sign of life; `batch`: one was made, submitted or fetched, as `counts["batch"]` says."""
     pid: int | None = None
     counts: dict[str, Any] = Field(default_factory=dict)
     created_at: datetime = Field(default_factory=utcnow)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -74,6 +74,8 @@ class RunSpec(Options):
     id_column: str | None = None
     variants: list[VariantSpec] = Field(min_length=1)
     graders: list[str | dict[str, Any]] = Field(default_factory=list)
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    """The weighted score from which on an answer passes; without one it passes if all its checks do."""
     limits: Limits | None = None
     budget_usd: float | None = Field(default=None, gt=0)
     repeats: int = Field(default=1, ge=1)
@@ -81,6 +83,8 @@ class RunSpec(Options):
     """Only the first rows of the dataset."""
     priority: int = Field(default=5, ge=1, le=10)
     """Of cases that name none in their metadata."""
+    executor: Literal["async", "batch"] = "async"
+    """`batch`: by OpenAI's Batch API, for half the price, within a day."""
     base: Path = Field(default_factory=Path.cwd, exclude=True)
     """Folder that relative paths start from: the spec's own."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
@@ -21,9 +23,11 @@ def dollars(amount: float | None) -> str:
 
 
 def spend(spent_usd: float | None, unpriced: int) -> str:
-    """What was spent, as far as it is known: `at least $1.23, 12 unpriced`."""
+    """What was spent, as far as it is known: `at least $1.23, 12 unpriced`, or `unknown, 12 unpriced` where nothing is."""
     known = 0.0 if spent_usd is None or math.isnan(spent_usd) else spent_usd
-    return f"at least {dollars(known)}, {unpriced:,} unpriced" if unpriced else dollars(known)
+    if not unpriced:
+        return dollars(known)
+    return f"{f'at least {dollars(known)}' if known else 'unknown'}, {unpriced:,} unpriced"
 
 
 def milliseconds(value: float | None) -> str:
@@ -40,3 +44,18 @@ def ago(then: datetime, now: datetime) -> str:
         if seconds >= length:
             return f"{count(int(seconds // length), unit)} ago"
     return "just now"
+
+
+def batches(open_ones: Sequence[Mapping[str, Any]]) -> str:
+    """Batches that a provider works on: `batch of 2,000 with OpenAI, 1,200 done`; nothing for none.
+
+    Args:
+        open_ones: for each the `provider`, and how many `requests` it has and how many are `done`.
+    """
+    if not open_ones:
+        return ""
+    requests, done = (sum(int(one.get(name) or 0) for one in open_ones) for name in ("requests", "done"))
+    providers = dict.fromkeys(str(one.get("provider")) for one in open_ones)
+    named = " and ".join("OpenAI" if name == "openai" else name for name in providers)
+    lead = "batch" if len(open_ones) == 1 else f"{len(open_ones):,} batches"
+    return f"{lead} of {requests:,} with {named}, {done:,} done"

@@ -205,6 +205,11 @@ class OpenAIServer:
         self.port = server.sockets[0].getsockname()[1]
         return server
 
+    def reply_to(self, method: str, path: str, raw: bytes, headers: dict[str, str]) -> Reply:
+        """Decide on the answer to a request as it came."""
+        sent = "json" in headers.get("content-type", "")
+        return self.reply(path, json.loads(raw) if raw and sent else {}, headers)
+
     def reply(self, path: str, body: dict[str, Any], headers: dict[str, str]) -> Reply:
         """Decide on the answer, and note it."""
         authorization = headers.get("authorization", "")
@@ -335,7 +340,8 @@ class _Connection(asyncio.Protocol):
         self.busy = True
         server.at_once += 1
         server.most_at_once = max(server.most_at_once, server.at_once)
-        reply = server.reply(first.split(" ")[1], json.loads(body) if body else {}, headers)
+        method, path = first.split(" ")[:2]
+        reply = server.reply_to(method, path, body, headers)
         if reply.delay_s:
             asyncio.get_running_loop().call_later(reply.delay_s, self._send, reply)
         else:

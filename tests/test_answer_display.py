@@ -23,7 +23,7 @@ from feedbackloop.pages import answer
 from feedbackloop.pages.answer_markdown import escaped, safe
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).parents[1]
 
@@ -246,15 +246,10 @@ def address(texts: list[str], tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def page() -> Iterator[Page]:
-    if not Path(browser.CHROMIUM).exists():
-        pytest.skip("there is no Chromium here")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser.CHROMIUM, args=browser.FLAGS)
-        yield chromium.new_context(viewport={"width": 1280, "height": 900}).new_page()
-        chromium.close()
+def page(chromium: Browser) -> Iterator[Page]:
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    yield context.new_page()
+    context.close()
 
 
 def test_in_a_browser_hostile_answers_are_shown_and_do_nothing(texts: list[str], address: str, page: Page) -> None:

@@ -18,30 +18,24 @@ from feedbackloop.queries.table import Column, Filters
 from feedbackloop.store import Store
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 WAIT_MS = 60_000
 """Machines that run tests are busy ones."""
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[BrowserContext]:
-    if not Path(browser.CHROMIUM).exists():
-        pytest.skip("there is no Chromium here")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=browser.CHROMIUM, args=browser.FLAGS)
-        context = started.new_context(viewport={"width": 1280, "height": 900})
-        context.set_default_timeout(WAIT_MS)
-        context.grant_permissions(["clipboard-read", "clipboard-write"])
-        yield context
-        started.close()
+def context(chromium: Browser) -> Iterator[BrowserContext]:
+    made = chromium.new_context(viewport={"width": 1280, "height": 900})
+    made.set_default_timeout(WAIT_MS)
+    made.grant_permissions(["clipboard-read", "clipboard-write"])
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def page(chromium: BrowserContext) -> Iterator[Page]:
-    opened = chromium.new_page()
+def page(context: BrowserContext) -> Iterator[Page]:
+    opened = context.new_page()
     yield opened
     opened.close()
 
@@ -125,7 +119,7 @@ def test_a_click_on_a_row_opens_it_and_all_cases_leads_back(page: Page, address:
 
 
 def test_the_link_can_be_copied_and_leads_to_the_same_view(
-    page: Page, address: str, ids: list[str], chromium: BrowserContext
+    page: Page, address: str, ids: list[str], context: BrowserContext
 ) -> None:
     page.goto(f"{address}?case={ids[3]}&by=checks&segment=support&rater=Dora")
     opened(page, ids[3])
@@ -139,7 +133,7 @@ def test_the_link_can_be_copied_and_leads_to_the_same_view(
     assert copied.split("?")[0] == page.url.split("?")[0]
     # All of it but who looks: whoever follows the link is somebody else.
     assert sorted([*copied.split("?")[1].split("&"), "rater=Dora"]) == sorted(page.url.split("?")[1].split("&"))
-    other = chromium.new_page()
+    other = context.new_page()
     other.goto(copied)
     opened(other, ids[3])
     assert "by=checks" in other.url

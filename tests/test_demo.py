@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -77,11 +76,9 @@ async def test_the_story_shows(made) -> None:
     assert failures == {"ContentFiltered", "OutputInvalid", "ProviderTimeout"}
 
 
-async def test_it_is_made_once_and_quickly(tmp_path: Path) -> None:
+async def test_it_is_made_once(tmp_path: Path) -> None:
     store = Store(tmp_path / "demo.duckdb")
-    began = time.perf_counter()
     first = await make_demo(store)
-    assert time.perf_counter() - began < 5
     assert first.made
     version = store.version
     again = await make_demo(store)

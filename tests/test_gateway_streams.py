@@ -72,13 +72,13 @@ async def test_the_async_client_and_its_stream_helper(gateway):
 
 
 def test_the_first_text_does_not_wait_for_the_last(gateway, client):
-    gateway.up.plan = [Reply(how="drip", drip_s=0.6)]
+    gateway.up.plan = [Reply(how="drip", drip_s=2)]
     began = time.monotonic()
     stream = client.chat.completions.create(model="up:m", messages=LONG, stream=True)
     next(chunk for chunk in stream if chunk.choices[0].delta.content)
     first = time.monotonic() - began
     assert len(list(stream)) > 100
-    assert first < 0.5 < time.monotonic() - began
+    assert first < 1.5 < time.monotonic() - began
 
 
 def test_faults_before_the_first_text_are_retried(tmp_path):

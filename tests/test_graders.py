@@ -28,6 +28,7 @@ ARGUMENTS = {
     "latency": 2000,
     "cost": 0.01,
     "refusal": None,
+    "case_checks": None,
 }
 """An argument that makes sense for each grader; for those not listed a text does."""
 
@@ -91,7 +92,7 @@ def test_what_the_graders_of_text_say(spec, text, expected, said):
 def test_a_long_answer_of_nothing_is_judged_quickly(text):
     began = time.perf_counter()
     assert verdict("json_valid", text) is False
-    assert time.perf_counter() - began < 0.5
+    assert time.perf_counter() - began < 5  # what takes time that grows with the square takes minutes
 
 
 def test_every_name_of_the_table_has_a_grader():
@@ -682,7 +683,9 @@ def test_promptfoos_own_python_is_called_with_something_else():
 
 # Whatever the answer is
 
-ANY_SPEC = [{name: ARGUMENTS.get(name, "the answer is 42")} for name in GRADERS.entries if name != "regex"] + [
+ANY_SPEC = [
+    {name: ARGUMENTS.get(name, "the answer is 42")} for name in GRADERS.entries if name not in {"regex", "case_checks"}
+] + [
     {"regex": "(?i)[aeiou]{2}"},
     {"json_schema": SCHEMA},
     {"contains_json": SCHEMA},

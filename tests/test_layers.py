@@ -9,7 +9,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "feedbackloop"
 
 LAYERS = [
-    {"identity", "models", "errors", "text", "wording"},
+    {"identity", "models", "errors", "text", "usage", "wording"},
     {
         "registry",
         "settings",
@@ -29,7 +29,7 @@ LAYERS = [
     {"providers", "queries"},
     {"graders", "comparisons", "importers", "plots", "findings"},
     {"pipeline"},
-    {"improve", "demo", "doctor"},
+    {"improve", "reports", "demo", "doctor"},
     {"cli", "client", "pytest_plugin", "gateway", "pages", "__main__"},
 ]
 # Where a module of a layer builds on another one of the same layer.
@@ -45,6 +45,8 @@ WITHIN = {
     "store": {"places", "rows", "schema"},
     "doctor": {"demo"},
     "plots": {"findings"},
+    "reports": {"improve"},
+    "importers": {"graders"},
     "__main__": {"cli"},
 }
 HOMES = {
@@ -58,6 +60,7 @@ HOMES = {
     "duckdb": {"store", "places", "schema", "datasets", "queries"},
     "genai_prices": {"pricing"},
     "jinja2": {"prompts"},
+    "pytest": {"pytest_plugin"},
     "typer": {"cli"},
     "rich": {"cli"},
     "plotly": {"plots"},

@@ -211,6 +211,12 @@ def test_unpriced_answers_leave_no_mark_on_the_cost(found) -> None:
     assert plots.quality_latency(found["unpriced"]).data
 
 
+def test_a_diagram_without_anything_to_show_takes_no_room(states) -> None:
+    priced, unpriced = (plots.trends(trends(states[state])) for state in ("one_vote", "unpriced"))
+    assert [axis.title.text for axis in unpriced.select_yaxes()][1:] == ["latency p50, s", "latency p95, s"]
+    assert unpriced.layout.height < priced.layout.height
+
+
 def test_without_votes_quality_is_the_checks(tmp_path) -> None:
     made = make(tmp_path / "loop.duckdb", cases=4)
     made.store.append([made.rate(n, "steps", "ok", value=1.0, rater="ok@1", rater_kind="grader") for n in range(4)])

@@ -29,8 +29,9 @@ from feedbackloop.errors import (
     SettingsError,
 )
 from feedbackloop.models import AIRequest, AIResponse, ProcessingStatus
-from feedbackloop.providers import create
-from feedbackloop.providers.endpoint import retry_after, scrub
+from feedbackloop.providers import Allowance, Quota, create
+from feedbackloop.providers.arrivals import LARGEST_ANSWER
+from feedbackloop.providers.endpoint import allowance, retry_after, scrub, seconds
 from feedbackloop.providers.openai import OpenAIProvider
 from feedbackloop.settings import ProviderSettings, Settings
 
@@ -268,6 +269,86 @@ async def test_retry_after_is_carried(server, provider, headers, seconds):
         assert (await failure(provider)).retry_after == seconds
 
 
+TOLD = {
+    "x-ratelimit-limit-requests": "60",
+    "x-ratelimit-limit-tokens": "150000",
+    "x-ratelimit-remaining-requests": "59",
+    "x-ratelimit-remaining-tokens": "149984",
+    "x-ratelimit-reset-requests": "1s",
+    "x-ratelimit-reset-tokens": "6m0s",
+}
+"""As in the table of https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers."""
+
+
+async def test_what_the_headers_say_is_known_after_an_answer_a_refusal_and_a_stream(server, provider):
+    assert provider.allowance("openai:gpt-4o-mini") is None
+    server.plan = [Reply(headers=TOLD)]
+    await provider.complete(ask())
+    known = provider.allowance("openai:gpt-4o-mini")
+    assert known == Allowance(requests=Quota(60, 59, 1.0), tokens=Quota(150_000, 149_984, 360.0))
+    assert provider.allowance("openai:gpt-4o") is None
+    server.plan = [Reply(429, refused("slow down"), {**TOLD, "x-ratelimit-remaining-requests": "0"})]
+    await failure(provider)
+    assert provider.allowance("openai:gpt-4o-mini").requests.remaining == 0
+    server.plan = [Reply(headers={**TOLD, "x-ratelimit-remaining-requests": "7"})]
+    async for _ in provider.stream(ask()):
+        pass
+    assert provider.allowance("openai:gpt-4o-mini").requests.remaining == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1s", 1.0),
+        ("6m0s", 360.0),
+        ("20ms", 0.02),
+        ("1h2m3.5s", 3723.5),
+        ("7m12.5s", 432.5),
+        ("250µs", 0.00025),
+        ("1d", 86400.0),
+        ("0.5", 0.5),
+        ("12", 12.0),
+        ("0", 0.0),
+        ("", None),
+        ("soon", None),
+        ("-3s", None),
+        ("5 s", None),
+        ("1s later", None),
+        ("nan", None),
+        ("٣s", None),
+    ],
+)
+def test_durations_are_read_as_they_are_written(text, expected):
+    assert seconds(text) == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"x-ratelimit-reset-requests": "soon"},
+        {"x-ratelimit-remaining-requests": "-1"},
+        {"x-ratelimit-remaining-requests": "many"},
+        {"x-ratelimit-limit-requests": "inf"},
+        {"x-ratelimit-limit-requests": "5"},
+    ],
+)
+def test_headers_that_make_no_sense_say_nothing(odd):
+    told = {name: value for name, value in TOLD.items() if name.endswith("requests")}
+    assert allowance(told) is not None
+    assert allowance(told | odd) is None
+    assert allowance({}) is None
+
+
+@pytest.mark.parametrize("way", ["whole", "streamed"])
+async def test_an_answer_that_would_fill_the_memory_is_not_read_to_its_end(server, provider, way):
+    text = "x" * (LARGEST_ANSWER + 1)
+    server.plan = [Reply(content=text)]
+    asked = provider.complete(ask()) if way == "whole" else anext(provider.stream(ask()))
+    with pytest.raises(OutputInvalid, match="answered with more than 8 MB, which was not read"):
+        await asked
+    assert (await provider.complete(ask())).status is ProcessingStatus.COMPLETED
+
+
 def test_retry_after_may_be_a_date():
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     assert 25 < retry_after({"retry-after": soon}) <= 30
@@ -307,7 +388,7 @@ async def test_latency_runs_to_the_last_byte(server, provider):
     server.plan = [Reply(delay_s=0.02, how="drip", drip_s=0.03)]
     response = await provider.complete(ask())
     assert response.output == "You said: What is 2+2?"
-    assert 45 < response.latency_ms < 500
+    assert 45 < response.latency_ms < 5_000
 
 
 @pytest.mark.parametrize("params", [{"logit_bias": {1}}, {"temperature": float("nan")}, {"stop": "\ud800"}])
@@ -454,10 +535,11 @@ async def test_reachable_says_what_is_wrong(server, provider, monkeypatch):
     for error in (ProviderUnavailable, OutputInvalid):
         with pytest.raises(error):
             await provider.reachable()
-    monkeypatch.setattr("feedbackloop.providers.openai._REACHABLE_WITHIN_S", 0.03)
     server.plan = ["silent"]
-    with pytest.raises(ProviderTimeout, match=r"within 0\.03 s"):
-        await provider.reachable()
+    with monkeypatch.context() as hasty:
+        hasty.setattr("feedbackloop.providers.openai._REACHABLE_WITHIN_S", 0.03)
+        with pytest.raises(ProviderTimeout, match=r"within 0\.03 s"):
+            await provider.reachable()
     server.key = "another"
     with pytest.raises(AuthenticationFailed):
         await provider.reachable()

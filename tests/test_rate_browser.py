@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import browser
 import pytest
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page
 from test_comparisons import TASK, a_variant, fill
 
 from feedbackloop import comparisons
@@ -44,22 +43,16 @@ def address(store: Store) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[BrowserContext]:
-    if not Path(browser.CHROMIUM).exists():
-        pytest.skip("there is no Chromium here")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=browser.CHROMIUM, args=browser.FLAGS)
-        context = started.new_context(viewport={"width": 1280, "height": 900})
-        context.set_default_timeout(WAIT_MS)
-        yield context
-        started.close()
+def context(chromium: Browser) -> Iterator[BrowserContext]:
+    made = chromium.new_context(viewport={"width": 1280, "height": 900})
+    made.set_default_timeout(WAIT_MS)
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def page(chromium: BrowserContext) -> Iterator[Page]:
-    opened = chromium.new_page()
+def page(context: BrowserContext) -> Iterator[Page]:
+    opened = context.new_page()
     yield opened
     opened.close()
 
@@ -265,12 +258,12 @@ def test_a_note_is_written_by_keyboard_and_its_letters_are_no_votes(
 
 
 def test_a_second_rater_goes_on_by_link_and_sees_nothing_but_that(
-    page: Page, address: str, store: Store, queue: Queue, chromium: BrowserContext
+    page: Page, address: str, store: Store, queue: Queue, context: BrowserContext
 ) -> None:
     open_queue(page, address, queue)
     press(page, "1")
     here = number_on_screen(page)
-    other = chromium.new_page()
+    other = context.new_page()
     other.goto(f"{address}/?queue={queue.id}&rater=Ben&only=rate")
     settled(other)
     assert_blind(other)

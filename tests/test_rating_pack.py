@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import browser
 import pytest
 from test_comparisons import TASK, fill, forget, rate_all, standing
 from typer.testing import CliRunner
@@ -25,7 +24,7 @@ from feedbackloop.models import Assignment, Comparison, Exposure, Queue, Rating
 from feedbackloop.store import Store
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 HOSTILE = (
     "</script><script>window.broken = 1</script><!-- <img src='https://example.org/x.png' onerror='window.broken = 1'>"
@@ -497,17 +496,11 @@ def test_commands(tmp_path: Path, filled: Store, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[BrowserContext]:
-    if not Path(browser.CHROMIUM).exists():
-        pytest.skip("there is no Chromium here")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=browser.CHROMIUM, args=browser.FLAGS)
-        context = started.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True, offline=True)
-        context.set_default_timeout(15_000)
-        yield context
-        started.close()
+def context(chromium: Browser) -> Iterator[BrowserContext]:
+    made = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True, offline=True)
+    made.set_default_timeout(15_000)
+    yield made
+    made.close()
 
 
 class Screen:
@@ -537,11 +530,11 @@ class Screen:
         return path
 
 
-def test_rated_by_keyboard_and_imported_twice(tmp_path: Path, chromium: BrowserContext) -> None:
+def test_rated_by_keyboard_and_imported_twice(tmp_path: Path, context: BrowserContext) -> None:
     store = Store(tmp_path / "loop.duckdb")
     fill(store, cases=8, text=lambda name, number: f"{'x' if name == 'umbra' else 'y'} on {number} {HOSTILE}")
     path = pack(store, tmp_path)
-    page = chromium.new_page()
+    page = context.new_page()
     screen = Screen(page, path.as_uri())
     assert screen.read("#count") == "Anna · 0 of 8 rated"
     shown = [(screen.read("#left"), screen.read("#right"))]
@@ -594,8 +587,8 @@ def test_rated_by_keyboard_and_imported_twice(tmp_path: Path, chromium: BrowserC
     page.close()
 
 
-def test_to_the_end_and_back(tmp_path: Path, chromium: BrowserContext, filled: Store) -> None:
-    page = chromium.new_page()
+def test_to_the_end_and_back(tmp_path: Path, context: BrowserContext, filled: Store) -> None:
+    page = context.new_page()
     page.set_viewport_size({"width": 800, "height": 700})
     screen = Screen(page, pack(filled, tmp_path, pairs=2).as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= 800

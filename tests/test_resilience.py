@@ -23,6 +23,7 @@ from feedbackloop.errors import (
     RateLimited,
 )
 from feedbackloop.models import Attempt
+from feedbackloop.pipeline.progress import Tally
 from feedbackloop.pipeline.resilience import (
     BACKOFF_MAX_S,
     BACKOFF_S,
@@ -499,18 +500,31 @@ def test_cancelling_is_no_timeout():
     run(scenario)
 
 
-def test_a_provider_that_answers_when_told_to_stop_is_heard():
+def test_a_late_answer_is_ignored_and_its_attempt_says_what_it_cost():
     class Stubborn:
+        base_url = None
+        calls = 0
+
         async def complete(self, request):
+            self.calls += 1
+            if self.calls > 1:
+                return answer(request, "in time")
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 return answer(request, "all the same")
 
     async def scenario(clock):
-        CALL.set(Call(deadline=FOREVER))
-        task = asyncio.create_task(Timeout(Stubborn(), 1.0, clock).complete(ask()))
-        assert (await task).output == "all the same"
+        made = engine(clock, Stubborn(), limits=Limits(timeout_s=1.0))
+        task = asyncio.create_task(made.complete(ask()))
+        response = await task
         assert task.cancelling() == 0
+        assert (response.output, response.cost_usd, response.spent_usd) == ("in time", 0.015, 0.03)
+        assert [attempt.error_type for attempt in response.attempts] == ["ProviderTimeout", None]
+        assert response.attempts[0].latency_ms == pytest.approx(1000)
+        assert "too late" in response.attempts[0].error
+        tally = Tally()
+        tally.add(response)
+        assert (tally.completed, tally.late, tally.refused) == (1, 1, 0)
 
     run(scenario)

@@ -201,18 +201,6 @@ def address(tmp_path_factory, demo_file) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    if not Path(browser.CHROMIUM).exists():
-        pytest.skip("no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=browser.CHROMIUM, args=browser.FLAGS)
-        yield opened
-        opened.close()
-
-
 def opened(chromium: Any, url: str) -> Any:
     tab = chromium.new_page(viewport={"width": 1280, "height": 1400}, timezone_id="Europe/Berlin")
     tab.goto(url)

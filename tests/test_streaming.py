@@ -210,7 +210,7 @@ async def test_over_http_words_and_figures_arrive(up):
 
 async def test_over_http_the_first_text_does_not_wait_for_the_last(up):
     server, settings = up
-    server.plan = [Reply(how="drip", drip_s=0.25)]
+    server.plan = [Reply(how="drip", drip_s=1.2)]
     made = real(settings)
     began = asyncio.get_running_loop().time()
     async with made.stream(ask("word " * 200), ["up:m"]) as stream:
@@ -218,8 +218,8 @@ async def test_over_http_the_first_text_does_not_wait_for_the_last(up):
         first = asyncio.get_running_loop().time() - began
         texts = [text async for text in stream]
     assert len(texts) > 150
-    assert first < 0.2 < asyncio.get_running_loop().time() - began
-    assert stream.response.ttft_ms < 200 < stream.response.latency_ms
+    assert first < 1 < asyncio.get_running_loop().time() - began
+    assert stream.response.ttft_ms < 1_000 < stream.response.latency_ms
     await made.aclose()
 
 

@@ -66,7 +66,7 @@ def test_many_small_gifts_become_few_transactions(store, monkeypatch) -> None:
     writer.close()
     assert names(store) == [f"{number:03}" for number in range(200)]
     assert sum(sizes) == 200
-    assert len(sizes) <= (time.monotonic() - began) / FLUSH_S + 2
+    assert len(sizes) <= (time.monotonic() - began) / FLUSH_S + 2  # at most one for each 0.22 s, however long it took
     assert all(later - earlier >= FLUSH_S * 0.9 for earlier, later in itertools.pairwise(times[:-1]))
 
 
@@ -90,7 +90,7 @@ def test_closing_writes_what_is_left_and_what_it_is_given_last(store) -> None:
     writer.put(Task(name="b"))
     began = time.monotonic()
     writer.close(Task(name="c"))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30  # and not the minute between two flushes
     assert names(store) == ["a", "b", "c"]
     assert writer.error is None
 

@@ -20,7 +20,7 @@ from feedbackloop.doctor import Check
 from feedbackloop.improve.receipt import guard_cells
 from feedbackloop.models import Decision
 from feedbackloop.queries import RunStatus
-from feedbackloop.wording import ago, count, dollars, milliseconds, spend
+from feedbackloop.wording import ago, batches, count, dollars, milliseconds, spend
 
 _STATES = {"finished": "green", "running": "cyan", "stopped": "yellow", "interrupted": "yellow"}
 _MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "problem": ("problem", "bold red")}
@@ -94,6 +94,32 @@ def results(summary: pd.DataFrame) -> None:
     console().print(table)
 
 
+def steadiness(found: pd.DataFrame) -> None:
+    """How far answers to the same question agree, a row for each variant that was asked several times."""
+    if found.empty:
+        return
+    blank()
+    say("Cases that were asked several times:")
+    table = _table()
+    table.add_column("variant", overflow="fold", min_width=8)
+    titles = {"agreement": "same answer", "unanimous": "all the same", "best": "best", "mean": "mean", "worst": "worst"}
+    shown = {name: title for name, title in titles.items() if found[name].notna().any()}
+    for title in shown.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    checked = bool(found["stability"].notna().any())
+    if checked:
+        table.add_column("spread", justify="right", no_wrap=True)
+    for row in found.to_dict("records"):
+        cells = ["-" if _missing(row[name]) else f"{row[name]:.0%}" for name in shown]
+        cells += ["-" if _missing(row["stability"]) else f"{row['stability']:.2f}"] if checked else []
+        table.add_row(Text(printable(row["variant"]), style="bold"), *cells)
+    console().print(table)
+    told = "same answer: share of the commonest one; all the same: share of such cases"
+    if checked:
+        told += "; best, mean, worst: of a case's checks; spread: their standard deviation, 0 is steady"
+    say(f"{told}.", "dim")
+
+
 def legend(summary: pd.DataFrame) -> None:
     """What the columns of `results` mean, as far as they do not say it themselves."""
     told = ["median time: of an answer", "$/1,000: cost of so many answers"]
@@ -153,6 +179,8 @@ def runs(listed: Sequence[RunStatus], now: datetime) -> None:
         failed = int(status.counts.get("failed", 0))
         what = Text(printable(f"{status.run.task} on {status.run.dataset}"))
         what.append(f"\n{printable(', '.join(status.variants))}", style="dim")
+        if told := waiting(status):
+            what.append(f"\n{printable(told)}")
         table.add_row(
             Text(status.run.id[:8], style="cyan"),
             ago(status.run.created_at, now),
@@ -169,6 +197,11 @@ def done(status: RunStatus) -> str:
     answered = int(status.counts.get("done", status.counts.get("completed", 0)))
     total = status.counts.get("total")
     return f"{answered:,}" if total is None else f"{answered:,}/{int(total):,}"
+
+
+def waiting(status: RunStatus) -> str:
+    """The batches that an unfinished run waits for."""
+    return "" if status.state == "finished" else batches(status.counts.get("batches") or ())
 
 
 def pairs(rows: Iterable[tuple[str, str]]) -> None:
@@ -193,6 +226,18 @@ def checks(found: Sequence[Check]) -> None:
         if check.advice:
             told.append(f"\n{printable(check.advice)}", style="dim")
         table.add_row(Text(printable(check.name)), Text(mark, style=style), told)
+    console().print(table)
+
+
+def sums(columns: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """A table of figures: titles with their cells; the first column names the rows, and the last row is the total."""
+    table = _table()
+    for number, (title, _) in enumerate(columns):
+        table.add_column(title, justify="right" if number else "left", no_wrap=bool(number), overflow="fold")
+    lines = list(zip(*(cells for _, cells in columns), strict=True))
+    for number, cells in enumerate(lines, 1):
+        style = "bold" if number == len(lines) else ""
+        table.add_row(*(Text(printable(cell), style=style) for cell in cells))
     console().print(table)
 
 

@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-from feedbackloop.cli import checking, deciding, exporting, moving, opening, releasing, running, starting
+from feedbackloop.cli import (
+    checking,
+    costing,
+    deciding,
+    exporting,
+    moving,
+    opening,
+    releasing,
+    reporting,
+    running,
+    starting,
+)
 from feedbackloop.cli.wording import printable
 from feedbackloop.errors import FeedbackLoopError
 
@@ -35,10 +46,12 @@ for name, command in (
 ):
     app.command(name)(command)
 for name, further in (
+    ("report", reporting.report),
     ("promote", releasing.promote),
     ("rollback", releasing.rollback),
     ("policy", releasing.policy),
     ("serve", releasing.serve),
+    ("cost", costing.cost),
     ("doctor", checking.doctor),
 ):
     app.command(name, rich_help_panel="More")(further)
@@ -71,7 +84,7 @@ def feedbackloop(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program and exit: 0 fine, 1 an error, 2 wrong usage, 130 after Ctrl-C."""
+    """Run the program and exit: 0 fine, 100 not good enough, 1 an error, 2 wrong usage, 130 after Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from feedbackloop.cli.options import StoreOption, open_store, same_store
+from feedbackloop.cli.paying import MaxCostOption, UnknownPriceOption, YesOption, agree_to_resume, agree_to_run, lower
+from feedbackloop.cli.reporting import FailUnderOption, OutputOption, Reporting
 from feedbackloop.cli.wording import duration
 from feedbackloop.wording import ago, count, spend
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from feedbackloop.store import Store
 
 
-def run(
+def run(  # noqa: PLR0917 - Typer passes options by name
     spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A run spec (YAML); `feedbackloop init` writes one.")],
     store: StoreOption = None,
     limit: Annotated[
@@ -38,15 +40,24 @@ def run(
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Ask again even what was asked before in the very same words.")
     ] = False,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="By OpenAI's Batch API: half the price, answers within a day.")
+    ] = False,
+    max_cost: MaxCostOption = None,
+    allow_unknown_price: UnknownPriceOption = False,
+    yes: YesOption = False,
+    output: OutputOption = None,
+    fail_under: FailUnderOption = None,
 ) -> None:
     """Put a dataset to models as a spec says, and store the answers.
 
-    The whole dataset is checked before the first call is paid for. Ctrl-C stops cleanly; [cyan]feedbackloop resume[/] goes on.
+    What it comes to is said first. The whole dataset is checked before the first call is paid for. Ctrl-C stops cleanly; [cyan]feedbackloop resume[/] goes on. Exits with 100 if the answers do not pass as they should, with 1 on an error.
 
     \b
     Examples:
       [cyan]feedbackloop run spec.yaml --limit 3[/]
-      [cyan]feedbackloop run spec.yaml --store team.duckdb[/]
+      [cyan]feedbackloop run spec.yaml --store team.duckdb --max-cost 5[/]
+      [cyan]feedbackloop run spec.yaml --fail-under 0.9 --output results.xml --output results.html[/]
     """
     from feedbackloop.cli.watching import Watch
     from feedbackloop.pipeline import run_spec
@@ -55,6 +66,11 @@ def run(
 
     opened, settings = open_store(store)
     read = load_spec(spec)
+    reporting = Reporting(output or (), fail_under)
+    reporting.refuse(read.graders)
+    executor = "batch" if batch else read.executor
+    read = read.model_copy(update={"budget_usd": lower(read.budget_usd, max_cost), "executor": executor})
+    agree_to_run(read, opened, settings, limit=limit, yes=yes, unknown_price=allow_unknown_price)
     wrap = None if record is None else lambda provider: Recorder(provider, record)
     watch = Watch()
     _see(
@@ -65,12 +81,14 @@ def run(
             settings=settings,
             limit=limit,
             cache=False if no_cache or record else None,
+            allow_unknown_price=allow_unknown_price,
             wrap=wrap,
             progress=progress,
             stop=stop,
         ),
         opened,
         store,
+        reporting,
     )
 
 
@@ -80,12 +98,19 @@ def resume(
         typer.Argument(metavar="RUN", help="How the run's id begins.", show_default="the newest that is not finished"),
     ] = None,
     store: StoreOption = None,
-    budget: Annotated[
+    max_cost: Annotated[
         float | None,
         typer.Option(
-            min=0.0, metavar="USD", help="For the whole run, with what it spent before.", show_default="the run's own"
+            "--max-cost",
+            "--budget",
+            min=0.0,
+            metavar="USD",
+            help="For the whole run, with what it spent before; may be more than it began with.",
+            show_default="the run's own",
         ),
     ] = None,
+    allow_unknown_price: UnknownPriceOption = False,
+    yes: YesOption = False,
 ) -> None:
     """Go on with a run: ask only what is missing or failed.
 
@@ -97,10 +122,19 @@ def resume(
     from feedbackloop.pipeline import resume as go_on
 
     opened, settings = open_store(store)
+    agree_to_resume(opened, run, settings, budget=max_cost, yes=yes, unknown_price=allow_unknown_price)
     watch = Watch()
     _see(
         watch,
-        lambda progress, stop: go_on(opened, run, settings=settings, budget_usd=budget, progress=progress, stop=stop),
+        lambda progress, stop: go_on(
+            opened,
+            run,
+            settings=settings,
+            budget_usd=max_cost,
+            allow_unknown_price=allow_unknown_price or None,
+            progress=progress,
+            stop=stop,
+        ),
         opened,
         store,
     )
@@ -123,6 +157,7 @@ def status(
       [cyan]feedbackloop status --json[/]
     """
     from feedbackloop import queries
+    from feedbackloop.queries.repeats import steadiness
 
     opened, _ = open_store(store)
     if run is None:
@@ -134,13 +169,15 @@ def status(
         return
     found = queries.find_run(opened, run)
     summary, failures = queries.summary(opened, found.run.id), queries.failures(opened, found.run.id)
+    steady = steadiness(opened, found.run.id) if found.run.repeats > 1 else None
     if as_json:
-        _print({**_facts(found), "summary": _records(summary), "failures": _records(failures)})
+        told = {} if steady is None else {"steadiness": _records(steady)}
+        _print({**_facts(found), "summary": _records(summary), "failures": _records(failures), **told})
         return
-    _show(found, summary, failures, queries.check_errors(opened, found.run.id), store)
+    _show(found, summary, failures, queries.check_errors(opened, found.run.id), store, steady=steady)
 
 
-def _see(watch: Watch, go: Going, store: Store, url: str | None) -> None:
+def _see(watch: Watch, go: Going, store: Store, url: str | None, reporting: Reporting = Reporting()) -> None:  # noqa: B008 - frozen
     """Watch a run or a part of it to its end, and tell what came of it."""
     from feedbackloop import queries
     from feedbackloop.cli import drawing
@@ -158,6 +195,7 @@ def _see(watch: Watch, go: Going, store: Store, url: str | None) -> None:
         drawing.failures(queries.failures(store, last.run_id))
     drawing.blank()
     short, same = last.run_id[:8], same_store(url)
+    code = reporting.settle(store, last.run_id)
     for note in result.notes if result is not None else ():
         drawing.say(f"Note: {note}")
     drawing.check_errors(queries.check_errors(store, last.run_id))
@@ -168,7 +206,9 @@ def _see(watch: Watch, go: Going, store: Store, url: str | None) -> None:
     reason = _reason(result, watch)
     if reason is not None:
         drawing.say(f"Run {short} stopped at {last.done:,} of {count(last.total, 'answer')}: {reason}.", "yellow")
-        drawing.steps((f"feedbackloop resume {short}{same}", "asks only what is missing"))
+        if last.waiting:
+            drawing.say(f"The {last.waiting}, goes on by itself.")
+        drawing.steps((f"feedbackloop resume {short}{same}", _resuming(last.waiting)))
         raise typer.Exit(130 if watch.asked else 1)
     assert result is not None
     drawing.say(_finished(result, short), "green" if not last.failed else "")
@@ -176,6 +216,12 @@ def _see(watch: Watch, go: Going, store: Store, url: str | None) -> None:
     if last.failed:
         steps.insert(0, (f"feedbackloop resume {short}{same}", f"asks again what failed ({last.failed:,})"))
     drawing.steps(*steps)
+    if code:
+        raise typer.Exit(code)
+
+
+def _resuming(waiting: str) -> str:
+    return "fetches its answers, and asks only what is missing" if waiting else "asks only what is missing"
 
 
 def _reason(result: RunResult | None, watch: Watch) -> str | None:
@@ -222,17 +268,26 @@ def _list(store: Store, listed: list[RunStatus], counts: dict[str, int], url: st
 
 
 def _show(
-    found: RunStatus, summary: pd.DataFrame, failures: pd.DataFrame, errors: pd.DataFrame, url: str | None
+    found: RunStatus,
+    summary: pd.DataFrame,
+    failures: pd.DataFrame,
+    errors: pd.DataFrame,
+    url: str | None,
+    *,
+    steady: pd.DataFrame | None,
 ) -> None:
     from feedbackloop.cli import drawing
     from feedbackloop.identity import utcnow
 
     run = found.run
     state = f"{found.state}, {drawing.done(found)} done"
+    waiting = drawing.waiting(found)
     if found.state == "stopped" and found.counts.get("reason"):
         state += f" ({found.counts['reason']})"
     begun = f"{run.created_at.astimezone():%Y-%m-%d %H:%M} ({ago(run.created_at, utcnow())})"
     facts = [("run", run.id), ("task", run.task), ("dataset", run.dataset), ("state", state), ("begun", begun)]
+    if waiting:
+        facts.insert(4, ("waiting for", waiting))
     if run.git_commit:
         facts.append(("commit", run.git_commit[:12]))
     facts.append(("spent", drawing.spent_in_all(summary)))
@@ -240,6 +295,8 @@ def _show(
     drawing.blank()
     drawing.results(summary)
     drawing.legend(summary)
+    if steady is not None:
+        drawing.steadiness(steady)
     if not failures.empty:
         drawing.blank()
         drawing.failures(failures)
@@ -249,7 +306,7 @@ def _show(
         (f"feedbackloop export answers.csv --run {run.id[:8]}{same_store(url)}", "every answer, for a spreadsheet")
     ]
     if found.state in {"stopped", "interrupted"}:
-        steps.insert(0, (f"feedbackloop resume {run.id[:8]}{same_store(url)}", "asks only what is missing"))
+        steps.insert(0, (f"feedbackloop resume {run.id[:8]}{same_store(url)}", _resuming(waiting)))
     drawing.steps(*steps)
 
 

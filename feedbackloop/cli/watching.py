@@ -62,7 +62,9 @@ class Watch:
                 task.cancel()
                 return
             stop.set()
-            self._tell("Stopping: waiting for the calls in flight; Ctrl-C again drops them.")
+            batch = self.last is not None and self.last.waiting
+            calls = "Stopping: waiting for the calls in flight; Ctrl-C again drops them."
+            self._tell("Stopping; the batch goes on by itself." if batch else calls)
 
         # Not the loop's own handlers: these run even while somebody's function keeps the loop from turning.
         def received(number: int, frame: object) -> None:  # noqa: ARG001 - the shape that `signal` wants
@@ -102,6 +104,20 @@ class _Figures(ProgressColumn):
         return Text(task.fields["figures"], no_wrap=True, overflow="ellipsis")
 
 
+def _limits(progress: Progress) -> str:
+    """What targets are asked at present: so many calls at a time and, where some were refused, so many a second."""
+    told = []
+    for target, places in progress.places.items():
+        pace = progress.paces.get(target)
+        limit = f"{places:,} at once" + (f" and {pace:,.0f}/s" if pace is not None and pace >= 10 else "")
+        if pace is not None and pace < 10:
+            limit += f" and {pace:.1f}/s"
+        told.append(limit if len(progress.places) == 1 else f"{target.partition(':')[2]} {limit}")
+    refused = f" ({progress.refused:,} refused)" if progress.refused else ""
+    late = f", {progress.late:,} late" if progress.late else ""
+    return "; ".join(told) + refused + late if told else ""
+
+
 def _figures(progress: Progress) -> str:
     parts = [f"{progress.done:,}/{progress.total:,}"]
     if progress.failed:
@@ -109,6 +125,10 @@ def _figures(progress: Progress) -> str:
     if progress.rate:
         parts.append(f"{progress.rate:,.0f}/s" if progress.rate >= 10 else f"{progress.rate:.1f}/s")
     parts.append(spend(progress.spent_usd, progress.unpriced))
+    if progress.waiting:
+        return ", ".join([*parts, progress.waiting])
     if progress.eta_s is not None and progress.done < progress.total:
         parts.append(f"{duration(progress.eta_s)} left")
+    if limits := _limits(progress):
+        parts.append(f"limit {limits}")
     return ", ".join(parts)

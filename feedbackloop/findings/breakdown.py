@@ -80,7 +80,8 @@ def segments(store: Store, selection: Selection, baseline: str) -> tuple[Segment
         baseline: its player id.
 
     Returns:
-        The segment where some player does worst comes first.
+        The segment where some player does worst comes first, by rates drawn towards a half as by four more votes: the
+        lowest ones are those of a vote or two.
     """
     duels = verdicts.duels(store, selection, baseline, by_segment=True)
     duels["named"] = duels["segment"].notna()
@@ -90,9 +91,11 @@ def segments(store: Store, selection: Selection, baseline: str) -> tuple[Segment
     rows = [
         _row(known[str(player)], group) for (player, _), group in duels.groupby(["player", "segment"], dropna=False)
     ]
-    worst = {row.segment: 1.0 for row in rows}
+    worst = dict.fromkeys((row.segment for row in rows), 1.0)
     for row in rows:
-        worst[row.segment] = min(worst[row.segment], row.win_rate.estimate or 0.0)
+        worst[row.segment] = min(
+            worst[row.segment], ((row.win_rate.estimate or 0.0) * row.win_rate.n + 2) / (row.win_rate.n + 4)
+        )
     return tuple(sorted(rows, key=lambda row: (worst[row.segment], row.segment, row.win_rate.estimate or 0.0)))
 
 

@@ -32,6 +32,15 @@ class CheckResult:
             return None
         return self.value if self.value is not None and 0 <= self.value <= 1 else float(self.passed)
 
+    @property
+    def told(self) -> str:
+        """Its name with what it found, for somebody who asks why an answer did not pass."""
+        if self.error is not None:
+            return f"{self.name} could not be computed: {self.error}"
+        if self.reason is not None:
+            return f"{self.name}: {self.reason}"
+        return f"{self.name}: {f'{self.value:.3g}' if self.value else 'not passed'}"
+
 
 @dataclass(frozen=True)
 class RowScore:
@@ -58,6 +67,10 @@ class RowScore:
     def reaches(self, mark: float) -> bool:
         """Whether the row is good enough by its score alone: answered, `mark` or more, and nothing required failed."""
         return self.answered and self.score is not None and self.score >= mark and not self.required_failed
+
+    def passes(self, mark: float | None = None) -> bool | None:
+        """Whether the row passes: by its score where the spec names a mark, else by all its checks; None if none had an opinion."""
+        return self.passed if mark is None or self.score is None else self.reaches(mark)
 
 
 def score(graders: Sequence[Grader], ratings: Iterable[Rating], *, answered: bool = True) -> RowScore:

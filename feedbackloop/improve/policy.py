@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from feedbackloop import queries
-from feedbackloop.errors import SettingsError, StoreError, UnknownName
+from feedbackloop.errors import SettingsError, UnknownName
 from feedbackloop.identity import utcnow
 from feedbackloop.models import Policy, Variant
 from feedbackloop.providers import model_name
@@ -59,10 +59,7 @@ def promote(
         SettingsError: the shares make no sense.
         StoreError: there is no store yet, or it cannot be written.
     """
-    if not store.exists():
-        raise StoreError(
-            f"{store.url}: there is no such store yet; `feedbackloop run` or `feedbackloop import` makes it"
-        )
+    store.must_exist()
     _known_task(store, task)
     chosen = _variant(store, task, variant)
     present = live(store, task)

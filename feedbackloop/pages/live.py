@@ -12,7 +12,7 @@ from feedbackloop.pipeline import launch
 from feedbackloop.queries import RunState, RunStatus, overview
 from feedbackloop.queries.overview import LiveRun
 from feedbackloop.queries.states import HEARTBEAT_LATE
-from feedbackloop.wording import count, spend
+from feedbackloop.wording import batches, count, spend
 
 EVERY_S = 1.5
 """Between two looks at a run that goes on."""
@@ -63,7 +63,9 @@ def watch(run_id: str, name: str) -> None:
             st.markdown(f"**{name}**")
         share = found.done / found.total if found.total else 0.0
         st.progress(min(share, 1.0), text=answer.escaped(_told(found)))
-        if found.stopping:
+        if found.stopping and found.batches:
+            st.caption("Stopping: what was submitted goes on by itself, and Resume fetches it.")
+        elif found.stopping:
             st.caption("Stopping: nothing more is sent, and calls in flight are waited for.")
         else:
             icon = ":material/stop_circle:"
@@ -81,6 +83,8 @@ def _told(run: LiveRun) -> str:
     if rate:
         told.append(f"{rate:,.0f} per second" if rate >= 10 else f"{rate:.1f} per second")
     told.append(spend(run.spent_usd, run.unpriced))
+    if run.batches:
+        return " · ".join([*told, batches(run.batches)])
     left = run.seconds_left(now)
     if left is not None and run.done < run.total:
         told.append(f"{duration(left)} left")

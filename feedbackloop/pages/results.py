@@ -159,7 +159,7 @@ def draw_issues(view: View, results: Results) -> None:
     if picked:
         variant, label = picked[0]
         context.go("compare", issue=label, variant=variant)
-    with st.container(horizontal=True, gap="medium", key="issue-links"):
+    with st.container(horizontal=True, gap="small", key="issue-links"):
         for one in sorted(results.issues, key=lambda one: -one.answers)[:LINKS]:
             named = one.answers + one.open_answers
             text = f"{wording.short(one.label, 30)}: {one.player.label}, {count(named, 'answer')}"

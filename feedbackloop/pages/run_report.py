@@ -18,8 +18,9 @@ from feedbackloop.pages.wording import shortened
 from feedbackloop.pipeline import launch
 from feedbackloop.queries import RunStatus, overview
 from feedbackloop.queries.overview import NO_FIGURES
+from feedbackloop.queries.repeats import steadiness
 from feedbackloop.store import Store
-from feedbackloop.wording import ago, count, dollars, milliseconds, spend
+from feedbackloop.wording import ago, batches, count, dollars, milliseconds, spend
 
 EXPORTED = 200_000
 """Answers that are made into a file for the browser; more are the command line's business."""
@@ -39,6 +40,8 @@ def draw(run_id: str) -> None:
     _acts(status)
     summary = context.read(queries.summary, run_id)
     _figures(run_id, summary)
+    if status.run.repeats > 1:
+        _steadiness(run_id)
     _failures(run_id, summary)
     _check_errors(run_id)
     _settings(status)
@@ -64,6 +67,9 @@ def _head(status: RunStatus) -> None:
     if status.state == "interrupted":
         done, total = int(status.counts.get("done") or 0), int(status.counts.get("total") or 0)
         st.warning(f"It was interrupted at {done:,} of {count(total, 'answer')}. Nothing that was answered is lost.")
+    if status.state in {"stopped", "interrupted"} and (waiting := batches(status.counts.get("batches") or ())):
+        sentence = f"A {waiting} when last seen, goes on by itself: Resume fetches its answers."
+        st.info(answer.escaped(sentence), icon=":material/schedule:")
 
 
 def _clause(reason: str) -> str:
@@ -154,6 +160,42 @@ def _row(row: Any) -> dict[str, str]:
         "won-lost-same": f"{row['wins']}-{row['losses']}-{row['ties']}" if votes else "",
         "issues": f"{row['issues']:,}",
     }
+
+
+def _steadiness(run_id: str) -> None:
+    """How far answers to the same question agree, a row per variant."""
+    found = context.read(steadiness, run_id)
+    if found.empty:
+        return
+    st.subheader("How steady the answers are", anchor=False)
+    shown = pd.DataFrame(
+        {
+            "variant": found["variant"],
+            **{
+                title: ["" if pd.isna(value) else f"{value:.0%}" for value in found[name]]
+                for name, title in (
+                    ("agreement", "same answer"), ("unanimous", "all the same"), ("best", "best"), ("mean", "mean"), ("worst", "worst")
+                )
+            },
+            "spread": ["" if pd.isna(value) else f"{value:.2f}" for value in found["stability"]],
+        }
+    )  # fmt: skip
+    st.dataframe(
+        shown.drop(columns=[name for name in shown.columns if (shown[name] == "").all()]),
+        hide_index=True,
+        width="stretch",
+        key="steadiness",
+        column_config={
+            "same answer": st.column_config.TextColumn(
+                help="Share of the commonest of a case's answers; mean over cases"
+            ),
+            "all the same": st.column_config.TextColumn(help="Cases whose answers are all the same"),
+            "best": st.column_config.TextColumn(help="Checks of the best of a case's answers; mean over cases"),
+            "mean": st.column_config.TextColumn(help="Checks of all answers; mean over cases"),
+            "worst": st.column_config.TextColumn(help="Checks of the worst of a case's answers; mean over cases"),
+            "spread": st.column_config.TextColumn(help="Standard deviation of the checks within a case; 0 is steady"),
+        },
+    )
 
 
 def _milliseconds(value: float) -> str:

@@ -1,7 +1,8 @@
 """Admission: the one queue in front of all targets. Priority 10 first, equals in order of arrival.
 
-A request passes when its target has a free place and its rate allows one more. How many places there are is found out: it
-starts low and doubles with success, and is cut by a fifth when the target says 429 (once per episode, not per 429).
+A request passes when its target has a free place and its rates allow one more. How many places there are is found out: it
+starts low and doubles with success, and is cut by a fifth when the target says 429 (once per episode, not per 429), unless it
+had places to spare: then it was not how many were asked at a time but how fast, which is found out too (`pacing`).
 
 Waiting for a place or a rate is our own doing and does not count against a request's deadline. Waiting because the provider
 named a time does; a request that cannot wait that long is told at once, so that a fallback can take it.
@@ -18,29 +19,19 @@ from dataclasses import dataclass, field
 
 from feedbackloop.errors import RateLimited
 from feedbackloop.models import AIRequest, AIResponse
+from feedbackloop.pipeline.pacing import Bucket, Pace, told
 from feedbackloop.pipeline.resilience import CALL, Clock
 from feedbackloop.pipeline.spending import CHARACTERS_PER_TOKEN, prompt_size
-from feedbackloop.providers import Provider
+from feedbackloop.providers import Allowance, Provider
 from feedbackloop.settings import Limits
 
 START = 16
 """Places of a target that nothing is known of yet."""
+DOUBLING_S = 0.25
+"""They double no faster than this: a target that answers at once would otherwise have hundreds of calls before it can refuse one."""
 CUT = 0.8
-
-
-@dataclass
-class Bucket:
-    """A rate: `per_minute` units flow in, at most a second's worth is kept, and whoever finds anything in it may overdraw."""
-
-    per_minute: float
-    level: float
-    at: float
-
-    def wait(self, now: float) -> float:
-        """Seconds until something is left."""
-        self.level = min(self.level + (now - self.at) * self.per_minute / 60, self.per_minute / 60)
-        self.at = now
-        return 0.0 if self.level > 0 else -self.level * 60 / self.per_minute + 1e-3
+REGROWTH = 0.25
+"""Places that an answer adds after the first refusal; before it adds one, which doubles them with every round of answers."""
 
 
 @dataclass(order=True)
@@ -69,20 +60,26 @@ class Gate:
     """Seconds that the provider has closed the gate for, all in all; what is still to come of them included."""
     episode: float = float("-inf")
     """When the last cut was made: 429s of requests sent before it belong to the same episode."""
+    told_at: float = float("inf")
+    """When the target first said how much it takes: its refusals of what was sent before need not teach it."""
     waiting: list[_Waiter] = field(default_factory=list)
-    requests: Bucket | None = None
-    tokens: Bucket | None = None
+    rates: dict[str, Bucket] = field(default_factory=dict)
+    """Those of the settings, and those that the target tells of itself."""
     pump: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        self.began = self.clock.now()
+        self.pace = Pace(self.began)
 
     def open_in(self) -> float:
         """Seconds until the rates let one more pass; infinite while every place is taken."""
         if self.in_flight >= max(int(self.places), 1):
             return float("inf")
-        if not (self.closings or self.requests or self.tokens):
-            return 0.0
         now = self.clock.now()
-        waits = [bucket.wait(now) for bucket in (self.requests, self.tokens) if bucket]
-        return max([self.closed_until - now, *waits, 0.0])
+        wait = max(self.closed_until - now, self.pace.wait(now))
+        for rate in self.rates.values():
+            wait = max(wait, rate.wait(now))
+        return wait if wait > 0 else 0.0
 
     def closed_s(self, now: float) -> float:
         """Seconds that the provider has kept the gate closed so far: a difference of two says how much of a wait is its doing."""
@@ -91,10 +88,9 @@ class Gate:
     def enter(self, tokens: float) -> None:
         """Take a place."""
         self.in_flight += 1
-        if self.requests:
-            self.requests.level -= 1
-        if self.tokens:
-            self.tokens.level -= tokens
+        self.pace.sent(self.clock.now())
+        for rate in self.rates.values():
+            rate.take(tokens)
 
     def admit(self) -> None:
         """Let in whoever is first and may."""
@@ -121,25 +117,52 @@ class Gate:
         self.in_flight -= 1
         self.admit()
 
-    def grow(self) -> None:
+    def grow(self, sent_at: float) -> None:
         """The target answered: it may bear more. Places that nobody uses prove nothing, so they do not grow."""
+        self.pace.answered(sent_at)
         if self.places < self.limits.concurrency and self.in_flight * 2 > self.places:
-            more = 1.0 if self.slow_start else 1.0 / self.places
+            more = REGROWTH
+            if self.slow_start:
+                age = self.clock.now() - self.began
+                more = 1.0 if self.places < START * 2 ** min(age / DOUBLING_S, 30) else 0.0
             self.places = min(self.places + more, float(self.limits.concurrency))
 
     def cut(self, sent_at: float, error: RateLimited) -> None:
-        """The target said 429: send less at a time, and nothing before the time that it named."""
+        """The target said 429: send less at a time and less often, and nothing before the time that it named."""
         now = self.clock.now()
         named = error.retry_after
-        if named is not None and 0 < named < math.inf and now + named > self.closed_until:
-            self.closings += now + named - max(self.closed_until, now)
-            self.closed_until = now + named
-            for waiter in self.waiting:
-                if waiter.patience <= self.closings and not waiter.future.done():
-                    waiter.future.set_result(self._refusal(waiter.target, now))
+        if named is not None and not 0 < named < math.inf:
+            named = None
+        self.pace.refused()
         if sent_at > self.episode:
+            full = self.in_flight >= int(self.places)
+            untold = sent_at > self.told_at or self.told_at == math.inf
+            self._close(now, self.pace.cut(now, named) if untold else named or 0.0)
+            # With places to spare it was not how many there were at a time.
+            if full or self.slow_start:
+                self.places = max(self.places * CUT, 1.0)
             self.episode, self.slow_start = now, False
-            self.places = max(self.places * CUT, 1.0)
+        elif named is not None:
+            self._close(now, named)
+
+    def tell(self, allowance: Allowance) -> None:
+        """Keep to what the target says that it still takes."""
+        now = self.clock.now()
+        for name, quota in (("requests told", allowance.requests), ("tokens told", allowance.tokens)):
+            if quota is not None:
+                rate = told(self.rates.get(name), quota, now, of_tokens=name == "tokens told")
+                if rate is not None:
+                    self.rates[name] = rate
+                    self.told_at = min(self.told_at, now)
+
+    def _close(self, now: float, seconds: float) -> None:
+        if seconds <= 0 or now + seconds <= self.closed_until:
+            return
+        self.closings += now + seconds - max(self.closed_until, now)
+        self.closed_until = now + seconds
+        for waiter in self.waiting:
+            if waiter.patience <= self.closings and not waiter.future.done():
+                waiter.future.set_result(self._refusal(waiter.target, now))
 
     def check(self, target: str, patience: float) -> None:
         """Refuse whoever cannot wait until the provider's time is over.
@@ -176,10 +199,9 @@ class Controller:
         if target not in self._gates:
             limits, now = self._limits_of(target), self._clock.now()
             gate = Gate(limits, self._clock, places=float(min(START, limits.concurrency)))
-            if limits.requests_per_minute:
-                gate.requests = Bucket(limits.requests_per_minute, limits.requests_per_minute / 60, now)
-            if limits.tokens_per_minute:
-                gate.tokens = Bucket(limits.tokens_per_minute, limits.tokens_per_minute / 60, now)
+            for name, rate in (("requests", limits.requests_per_minute), ("tokens", limits.tokens_per_minute)):
+                if rate:
+                    gate.rates[name] = Bucket(rate, rate / 60, now, of_tokens=name == "tokens")
             self._gates[target] = gate
         return self._gates[target]
 
@@ -218,6 +240,12 @@ class Controller:
         """How many calls each target is allowed at present."""
         return {target: int(gate.places) for target, gate in self._gates.items()}
 
+    def paces(self) -> dict[str, float]:
+        """How many requests a second each target is asked at most at present, where it has refused some."""
+        now = self._clock.now()
+        paces = {target: gate.pace.per_s(now) for target, gate in self._gates.items()}
+        return {target: pace for target, pace in paces.items() if pace < math.inf}
+
     def close(self) -> None:
         """Stop what would wake those who wait."""
         for gate in self._gates.values():
@@ -226,27 +254,40 @@ class Controller:
 
 
 class RateLimit:
-    """Asks the controller for a place before each attempt, retries and fallbacks included."""
+    """Asks the controller for a place before each attempt, retries and fallbacks included.
 
-    def __init__(self, inner: Provider, controller: Controller) -> None:
+    Args:
+        allowance: what the target said last of how much it still takes, by model.
+    """
+
+    def __init__(
+        self, inner: Provider, controller: Controller, allowance: Callable[[str], Allowance | None] | None = None
+    ) -> None:
         self._inner = inner
         self._controller = controller
+        self._allowance = allowance
 
     async def complete(self, request: AIRequest) -> AIResponse:
         """The inner answer, once there was a place for it."""
-        rate = self._controller.gate(request.model).tokens
-        tokens = prompt_size(request) / CHARACTERS_PER_TOKEN if rate else 0.0
+        rates = self._controller.gate(request.model).rates
+        tokens = prompt_size(request) / CHARACTERS_PER_TOKEN if rates else 0.0
         gate = await self._controller.enter(request.model, request.priority, tokens)
         sent_at = gate.clock.now()
         try:
             response = await self._inner.complete(request)
         except RateLimited as error:
+            self._hear(gate, request.model)
             gate.cut(sent_at, error)
             raise
         else:
-            gate.grow()
-            if rate and response.tokens_used is not None:
+            self._hear(gate, request.model)
+            gate.grow(sent_at)
+            if (rate := rates.get("tokens")) and response.tokens_used is not None:
                 rate.level += tokens - response.tokens_used
             return response
         finally:
             gate.leave()
+
+    def _hear(self, gate: Gate, model: str) -> None:
+        if self._allowance is not None and (known := self._allowance(model)) is not None:
+            gate.tell(known)

@@ -9,15 +9,15 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from feedbackloop.errors import Halted, ProviderError
+from feedbackloop.errors import CANCELLED, Halted, ProviderError
 from feedbackloop.models import AIRequest, AIResponse, ProcessingStatus
 from feedbackloop.pipeline.cache import Answers, Cache
 from feedbackloop.pipeline.controller import Controller, RateLimit
 from feedbackloop.pipeline.resilience import CALL, Breaker, Call, CircuitBreaker, Clock, Fallback, Halt, Retry, Timeout
-from feedbackloop.pipeline.spending import Budget, Priced, Purse, spent
-from feedbackloop.pipeline.streaming import CANCELLED, Feed, Stream
+from feedbackloop.pipeline.spending import Budget, Priced, Purse
+from feedbackloop.pipeline.streaming import Feed, Stream, Unheard
 from feedbackloop.pipeline.validation import Validate, presented
-from feedbackloop.pricing import Prices
+from feedbackloop.pricing import Prices, spent
 from feedbackloop.providers import Provider, create, model_name, provider_name
 from feedbackloop.settings import Limits, Settings
 
@@ -32,6 +32,7 @@ class Engine:
         limits: how targets may be asked; what a provider's own `limits` table names wins.
         budget_usd: what all requests together may cost.
         cache: whether equal keys share an answer.
+        stream: let providers stream the answers of `complete` too, so that the time to their first token is known.
         wrap: put around each provider, such as a recorder.
         clock: where time comes from.
         chance: where jitter comes from.
@@ -44,6 +45,7 @@ class Engine:
         limits: Limits | None = None,
         budget_usd: float | None = None,
         cache: bool = False,
+        stream: bool = False,
         wrap: Callable[[Provider], Provider] | None = None,
         clock: Clock | None = None,
         chance: random.Random | None = None,
@@ -52,6 +54,7 @@ class Engine:
         self.limits = limits or settings.limits
         self.purse = Purse(budget_usd)
         self.answers = Answers() if cache else None
+        self._stream = stream
         self._wrap = wrap
         self._clock = clock or Clock()
         self._chance = chance or random.Random()  # noqa: S311  jitter, not a secret
@@ -88,7 +91,7 @@ class Engine:
             Halted: nothing is to be sent any more. No model's fault raises anything, and whatever may have been charged has a
                 response, so that its price is on record.
         """
-        return await self._complete(request, models, None)
+        return await self._complete(request, models, Unheard(self._clock.now) if self._stream else None)
 
     def stream(self, request: AIRequest, models: Sequence[str] = (), *, whole: bool = False) -> Stream:
         """The answer while it is made: `async with engine.stream(request) as stream`, then `async for text in stream`.
@@ -172,7 +175,7 @@ class Engine:
         if not self.live(model):
             # A recording is neither asked too often, nor down, nor paid for: its failures are replayed without a wait.
             return Retry(target, limits.retries, replace(clock, sleep=_no_wait), self._chance)
-        target = RateLimit(target, self.controller)
+        target = RateLimit(target, self.controller, getattr(provider, "allowance", None))
         target = Budget(target, self.purse, prices, getattr(provider, "base_url", None), clock)
         target = CircuitBreaker(target, self._breakers.setdefault(model, Breaker()), clock, last=last)
         return Retry(Validate(target), limits.retries, clock, self._chance)

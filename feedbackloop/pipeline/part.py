@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -16,7 +16,7 @@ from feedbackloop import queries
 from feedbackloop.datasets import Checked, Dataset
 from feedbackloop.errors import BudgetExceeded, Halted, StoreError
 from feedbackloop.graders import Grader
-from feedbackloop.models import AIRequest, Case, Record, Run, RunEvent, Task, Variant
+from feedbackloop.models import AIRequest, AIResponse, Case, Record, Run, RunEvent, Task, Variant
 from feedbackloop.pipeline.cells import Asking, Cell, cells
 from feedbackloop.pipeline.engine import Engine
 from feedbackloop.pipeline.grading import grade
@@ -114,17 +114,20 @@ class Part:
 
     async def _work(self) -> None:
         beside = [asyncio.create_task(self._tick()), asyncio.create_task(self._obey())]
-        filling = asyncio.Lock()
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(self.engine.limits.concurrency):
-                    group.create_task(self._worker(filling))
+                for worker in self._workers():
+                    group.create_task(worker)
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
         finally:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
+
+    def _workers(self) -> list[Coroutine[Any, Any, None]]:
+        filling = asyncio.Lock()
+        return [self._worker(filling) for _ in range(self.engine.limits.concurrency)]
 
     async def _worker(self, filling: asyncio.Lock) -> None:
         while not self._stopping():
@@ -171,21 +174,25 @@ class Part:
             self._stop(f"{response.error}; go on with `feedbackloop resume` when it is back")
             if response.spent_usd == 0:
                 return
-        ratings = await grade(self.graders, cell.case, response) if self.graders else []
-        records: list[Record] = [cell.request, response, *ratings]
+        await self._keep(cell.case, response, cell.request)
+        if response.error_type == "AuthenticationFailed":
+            self._stop(f"{response.error}; the other rows would meet the same")
+
+    async def _keep(self, case: Case, response: AIResponse, *asked: AIRequest) -> None:
+        """Grade a response and hand it to the writer, with the request where the store has not got that yet."""
+        ratings = await grade(self.graders, case, response) if self.graders else []
+        records: list[Record] = [*asked, response, *ratings]
         # With whichever answer comes first, so that no answer is ever stored without its case.
-        case = queries.case_mark(cell.case)
-        if case not in self.known:
-            self.known.add(case)
-            records.append(cell.case)
+        mark = queries.case_mark(case)
+        if mark not in self.known:
+            self.known.add(mark)
+            records.append(case)
         try:
             self.writer.put(*records)
         except StoreError as error:
             self._stop(str(error))
             self.left += records
         self.tally.add(response)
-        if response.error_type == "AuthenticationFailed":
-            self._stop(f"{response.error}; the other rows would meet the same")
 
     def _is_done(self, request: AIRequest) -> bool:
         return hash((request.case_id, request.variant_id, request.repeat, request.key)) in self.done
@@ -252,7 +259,10 @@ class Part:
             spent_usd=tally.spent_usd,
             unpriced=tally.unpriced,
             elapsed_s=self.clock.now() - self.began,
+            late=tally.late,
+            refused=tally.refused,
             places=self.engine.controller.places(),
+            paces=self.engine.controller.paces(),
         )
 
     def _report(self) -> None:
@@ -269,7 +279,18 @@ class Part:
         now = self._progress()
         counts = {
             name: getattr(now, name)
-            for name in ("total", "done", "completed", "failed", "cached", "skipped", "spent_usd", "unpriced")
+            for name in (
+                "total",
+                "done",
+                "completed",
+                "failed",
+                "cached",
+                "skipped",
+                "spent_usd",
+                "unpriced",
+                "late",
+                "refused",
+            )
         }
         if kind == "stopped":
             counts["reason"] = self.reason

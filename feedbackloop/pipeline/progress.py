@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from feedbackloop.datasets import Checked
+from feedbackloop.errors import ProviderTimeout, RateLimited
 from feedbackloop.models import AIResponse, ProcessingStatus, Run
 
 
@@ -29,6 +30,14 @@ class Progress:
     elapsed_s: float
     places: Mapping[str, int]
     """Calls that each target is allowed at once, at present."""
+    late: int = 0
+    """Calls that did not answer in time; what they may still bring is ignored."""
+    refused: int = 0
+    """Calls that were refused as too many (429), and asked again later."""
+    paces: Mapping[str, float] = field(default_factory=dict)
+    """Requests a second that each target is asked at most, at present, where it has refused some."""
+    waiting: str = ""
+    """What is awaited where that takes hours, such as `batch of 2,000 with OpenAI, 1,200 done`."""
 
     @property
     def rate(self) -> float:
@@ -70,6 +79,8 @@ class Tally:
     skipped: int = 0
     spent_usd: float = 0.0
     unpriced: int = 0
+    late: int = 0
+    refused: int = 0
     failures: Counter[str] = field(default_factory=Counter)
 
     def add(self, response: AIResponse) -> None:
@@ -79,6 +90,10 @@ class Tally:
         else:
             self.failed += 1
             self.failures[response.error_type or "unknown"] += 1
+        for attempt in response.attempts:
+            if attempt.error_type is not None:
+                self.late += attempt.error_type == ProviderTimeout.__name__
+                self.refused += attempt.error_type == RateLimited.__name__
         if response.cached:
             self.cached += 1
         elif response.spent_usd is None:

@@ -316,7 +316,8 @@ class CircuitBreaker:
 class Timeout:
     """Bounds one attempt, and never lets it outlive the request's deadline.
 
-    The SDK's own bound is per read: an answer that drips in outlives it.
+    The SDK's own bound is per read: an answer that drips in outlives it. An answer that comes all the same, from a provider that
+    does not stop when told to, is ignored: its attempt has timed out, and says what it cost.
     """
 
     def __init__(self, inner: Provider, timeout_s: float, clock: Clock) -> None:
@@ -337,20 +338,25 @@ class Timeout:
         start = self._clock.utc()
         try:
             async with asyncio.timeout(seconds) as bound:
-                return await self._inner.complete(request)
+                response = await self._inner.complete(request)
         except TimeoutError as error:
             if not bound.expired():
                 raise
             late = ProviderTimeout(f"{request.model} gave no complete answer within {seconds:.3g} s")
-            waited = (self._clock.now() - began) * 1000
-            late.attempts = [
-                Attempt(
-                    model=request.model, start=start, latency_ms=waited, error_type="ProviderTimeout", error=str(late)
-                )
-            ]
-            if feed := CALL.get().feed:
-                feed.ended(late.attempts[0])
-            raise late from error
+            known = Attempt(model=request.model, start=start)
+            raise self._ended(late, known, began) from error
+        if bound.expired():
+            late = ProviderTimeout(f"{request.model} answered after more than {seconds:.3g} s, which was too late")
+            raise self._ended(late, response.attempts[-1], began)
+        return response
+
+    def _ended(self, late: ProviderTimeout, known: Attempt, began: float) -> ProviderTimeout:
+        waited = (self._clock.now() - began) * 1000
+        ended = {"latency_ms": waited, "error_type": type(late).__name__, "error": str(late)}
+        late.attempts = [known.model_copy(update=ended)]
+        if feed := CALL.get().feed:
+            feed.ended(late.attempts[0])
+        return late
 
 
 def _after(attempts: list[Attempt], response: AIResponse) -> AIResponse:

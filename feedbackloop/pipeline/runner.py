@@ -16,18 +16,24 @@ from typing import Any
 
 from feedbackloop import queries
 from feedbackloop.datasets import open_dataset
-from feedbackloop.errors import SettingsError, StoreError
+from feedbackloop.errors import SettingsError, StoreError, UnknownName
 from feedbackloop.graders import create
 from feedbackloop.identity import utcnow
 from feedbackloop.models import Run, Task, Variant
+from feedbackloop.pipeline.batch import BatchPart
+from feedbackloop.pipeline.charges import refuse_unknown_prices
 from feedbackloop.pipeline.engine import Engine
 from feedbackloop.pipeline.part import Part
 from feedbackloop.pipeline.progress import Progress, RunResult
 from feedbackloop.pipeline.resilience import Clock
 from feedbackloop.providers import Provider
+from feedbackloop.registry import near
 from feedbackloop.settings import Limits, Settings, parse
 from feedbackloop.spec import RunSpec, TaskSpec, VariantSpec
 from feedbackloop.store import Store
+
+EXECUTORS: dict[str, type[Part]] = {"async": Part, "batch": BatchPart}
+"""Ways to ask what is missing: call by call in this process, or by batches of the provider."""
 
 
 async def run(
@@ -37,12 +43,15 @@ async def run(
     store: Store | str | os.PathLike[str],
     task: str | Task = "default",
     graders: Sequence[Any] = (),
+    threshold: float | None = None,
     limits: Limits | None = None,
     repeats: int = 1,
     budget_usd: float | None = None,
     limit: int | None = None,
     priority: int = 5,
     cache: bool | None = None,
+    executor: str = "async",
+    allow_unknown_price: bool = False,
     settings: Settings | None = None,
     id_column: str | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -58,12 +67,16 @@ async def run(
         store: where everything goes; a URL or a store.
         task: the feature that is judged.
         graders: as in a spec (`"json_valid"`, `{"contains": "refund"}`), or functions `(case, response) -> verdict`.
+        threshold: the weighted score from which on an answer passes, 0 to 1; by default it passes if all its checks do.
         limits: how hard targets may be asked; by default those of the settings.
         repeats: how often each case is put to each variant.
         budget_usd: no call is made that could take the spend beyond this.
         limit: only the first rows.
         priority: 1 to 10, of cases whose metadata name none; higher ones are asked first.
         cache: whether answers to the very same question are used again; by default yes, but not when only trying (`limit`).
+        executor: `async` asks call by call; `batch` submits what is missing to OpenAI's Batch API, for half the price and within
+            a day.
+        allow_unknown_price: ask models too that are charged for at a price that nobody knows; no budget holds for these.
         id_column: which column of the dataset is a row's id, if not `id`.
         progress: called about four times a second, and at the end.
         stop: set it to stop cleanly: calls in flight are waited for.
@@ -71,12 +84,13 @@ async def run(
 
     Raises:
         DatasetError: the dataset cannot be read, or a row lacks a variable; before anything is asked or stored.
-        SettingsError: a variant, grader or model cannot work; before anything is asked or stored.
+        SettingsError: a variant, grader or model cannot work, or its price is not known; before anything is asked or stored.
         StoreError: the store cannot be written; what was written before stays, and `resume` goes on.
     """
     settings = settings or Settings.load()
     records = _variants(variants)
     _check_numbers(repeats=repeats, limit=limit, priority=priority, budget_usd=budget_usd)
+    made_by = _executor(executor, wrap)
     opened = open_dataset(dataset, id_column=id_column)
     limits = limits or settings.limits
     cache = limit is None if cache is None else cache
@@ -86,11 +100,14 @@ async def run(
         "id_column": id_column,
         "graders": [grader for grader in graders if isinstance(grader, str | dict)],
         "own_graders": sum(not isinstance(grader, str | dict) for grader in graders),
+        "threshold": threshold,
         "limits": limits.model_dump(exclude_defaults=True),
         "budget_usd": budget_usd,
         "limit": limit,
         "priority": priority,
         "cache": cache,
+        "executor": executor,
+        "allow_unknown_price": allow_unknown_price,
     }
     clock = clock or Clock()
     made = Run(
@@ -103,14 +120,17 @@ async def run(
         git_commit=_git_commit(settings.base),
         created_at=clock.utc(),
     )
-    part = Part(
+    engine = Engine(settings, limits=limits, budget_usd=budget_usd, cache=cache, wrap=wrap, clock=clock)
+    if not allow_unknown_price:
+        refuse_unknown_prices(records, engine)
+    part = made_by(
         store=Store(store) if isinstance(store, str | os.PathLike) else store,
         run=made,
         task=task if isinstance(task, Task) else None,
         variants=records,
         dataset=opened.head(limit) if limit else opened,
         graders=[create(grader, settings.base) for grader in graders],
-        engine=Engine(settings, limits=limits, budget_usd=budget_usd, cache=cache, wrap=wrap, clock=clock),
+        engine=engine,
         clock=clock,
         progress=progress,
         stop=stop or asyncio.Event(),
@@ -118,24 +138,41 @@ async def run(
     return await part.go(resuming=False)
 
 
-async def run_spec(spec: RunSpec, store: Store, *, settings: Settings | None = None, **options: Any) -> RunResult:
-    """Run what a spec says. `options` are those of `run` that a spec does not hold: progress, stop, wrap, clock, cache, limit."""
+async def run_spec(
+    spec: RunSpec,
+    store: Store,
+    *,
+    settings: Settings | None = None,
+    dataset: Any = None,
+    variants: Sequence[Variant] | None = None,
+    **options: Any,
+) -> RunResult:
+    """Run what a spec says. `options` are those of `run` that a spec does not hold: progress, stop, wrap, clock, cache, limit.
+
+    `executor` may be among them too: it wins over the spec's.
+
+    Args:
+        dataset: in place of the spec's, such as some of its cases.
+        variants: in place of the spec's, such as some of them.
+    """
     settings = (settings or Settings.load()).model_copy(update={"base": spec.base})
     options.setdefault("limit", spec.limit)
     if options["limit"] is None:
         options["limit"] = spec.limit
     return await run(
-        spec.dataset_path,
-        spec.variant_records(),
+        spec.dataset_path if dataset is None else dataset,
+        spec.variant_records() if variants is None else variants,
         store=store,
         task=_task(spec.task, store),
         graders=spec.graders,
+        threshold=spec.threshold,
         limits=spec.limits or settings.limits,
         repeats=spec.repeats,
         budget_usd=spec.budget_usd,
         priority=spec.priority,
         settings=settings,
         id_column=spec.id_column,
+        executor=options.pop("executor", None) or spec.executor,
         **options,
     )
 
@@ -147,6 +184,7 @@ async def resume(
     dataset: Any = None,
     graders: Sequence[Any] | None = None,
     budget_usd: float | None = None,
+    allow_unknown_price: bool | None = None,
     settings: Settings | None = None,
     progress: Callable[[Progress], None] | None = None,
     stop: asyncio.Event | None = None,
@@ -160,6 +198,7 @@ async def resume(
         dataset: in place of the one it began with, if that has moved.
         graders: needed if it began with functions given from Python.
         budget_usd: for the whole run, what it spent before included; by default what it began with.
+        allow_unknown_price: as in `run`; by default what it began with.
 
     Raises:
         StoreError: there is no such run.
@@ -187,26 +226,39 @@ async def resume(
     limit = kept.get("limit")
     opened = open_dataset(source, id_column=kept.get("id_column"))
     clock = clock or Clock()
-    part = Part(
+    variants = queries.variants(store, status.run.variants)
+    engine = Engine(
+        settings,
+        limits=Limits.model_validate(kept.get("limits") or {}),
+        budget_usd=budget_usd if budget_usd is not None else kept.get("budget_usd"),
+        cache=bool(kept.get("cache", True)),
+        wrap=wrap,
+        clock=clock,
+    )
+    # Runs that began before prices were asked for have nothing written down, and may go on.
+    if not (kept.get("allow_unknown_price", True) if allow_unknown_price is None else allow_unknown_price):
+        refuse_unknown_prices(variants, engine)
+    part = _executor(kept.get("executor") or "async", wrap)(
         store=store,
         run=status.run,
         task=None,
-        variants=queries.variants(store, status.run.variants),
+        variants=variants,
         dataset=opened.head(limit) if limit else opened,
         graders=[create(grader, base) for grader in graders],
-        engine=Engine(
-            settings,
-            limits=Limits.model_validate(kept.get("limits") or {}),
-            budget_usd=budget_usd if budget_usd is not None else kept.get("budget_usd"),
-            cache=bool(kept.get("cache", True)),
-            wrap=wrap,
-            clock=clock,
-        ),
+        engine=engine,
         clock=clock,
         progress=progress,
         stop=stop or asyncio.Event(),
     )
     return await part.go(resuming=True)
+
+
+def _executor(name: str, wrap: Callable[[Provider], Provider] | None) -> type[Part]:
+    if name not in EXECUTORS:
+        raise UnknownName(f"there is no executor '{name}'{near(name, list(EXECUTORS))}")
+    if name == "batch" and wrap is not None:
+        raise SettingsError("the answers of a batch cannot be recorded as they come; leave out --record, or --batch")
+    return EXECUTORS[name]
 
 
 def _variants(given: Sequence[Variant | VariantSpec | Mapping[str, Any]]) -> list[Variant]:

@@ -12,10 +12,8 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from feedbackloop.errors import CANCELLED
 from feedbackloop.models import AIResponse, Attempt
-
-CANCELLED = "cancelled"
-"""The `error_type` of an answer whose reader left."""
 
 
 class Feed:
@@ -71,6 +69,23 @@ class Feed:
         error = "the client left before the answer was complete"
         last = Attempt(model=self.model, start=self._start, latency_ms=open_for, error_type=CANCELLED, error=error)
         return [*self._tried, last]
+
+
+class Unheard(Feed):
+    """A feed that nobody listens to: it only tells when the first text came.
+
+    Nothing is handed on, so that an answer which breaks off can be asked again like any other.
+    """
+
+    def opened(self, model: str, start: datetime) -> None:
+        """An attempt is sent; times are its own."""
+        super().opened(model, start)
+        self.ttft_ms = None
+
+    def put(self, text: str) -> None:  # noqa: ARG002 - it is in the response too
+        """Note when the first piece came."""
+        if self.ttft_ms is None:
+            self.ttft_ms = (self._now() - self._opened) * 1000
 
 
 class Stream:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import plotly.graph_objects as go
@@ -91,21 +91,22 @@ def trends(found: Trends) -> go.Figure:
 
 
 def _panels(found: Trends) -> list[_Panel]:
+    """Those that have something to show, numbered; latency if none has."""
     made = []
     if found.quality is not None:
         base = f" against {wording.short(found.baseline.label, 16)}" if found.quality.votes and found.baseline else ""
         values = tuple(point.quality for point in found.points)
         made.append(_Panel(1, "quality", f"{found.quality.title}{base}", values, 1.0))
-    below = len(made) + 1
     medians = tuple(point.latency_p50_ms for point in found.points)
     tails = tuple(point.latency_p95_ms for point in found.points)
     costs = tuple(point.cost_usd for point in found.points)
-    return [
-        *made,
-        _Panel(below, "latency", "latency p50, s", medians, 1e-3),
-        _Panel(below + 1, "latency", "latency p95, s", tails, 1e-3),
-        _Panel(below + 2, "cost", "USD for 1,000", costs, PER),
+    made += [
+        _Panel(2, "latency", "latency p50, s", medians, 1e-3),
+        _Panel(3, "latency", "latency p95, s", tails, 1e-3),
+        _Panel(4, "cost", "USD for 1,000", costs, PER),
     ]
+    filled = [panel for panel in made if any(one is not None and one.estimate is not None for one in panel.values)]
+    return [replace(panel, number=number) for number, panel in enumerate(filled or made[-3:-2], start=1)]
 
 
 def _lines(found: Trends) -> list[_Line]:

@@ -15,7 +15,17 @@ from feedbackloop.models import AIRequest, AIResponse
 from feedbackloop.registry import Registry, near
 from feedbackloop.settings import Settings
 
-__all__ = ["PROVIDERS", "Chunk", "Provider", "StreamingProvider", "create", "model_name", "provider_name"]
+__all__ = [
+    "PROVIDERS",
+    "Allowance",
+    "Chunk",
+    "Provider",
+    "Quota",
+    "StreamingProvider",
+    "create",
+    "model_name",
+    "provider_name",
+]
 
 
 class Provider(Protocol):
@@ -32,8 +42,10 @@ class Provider(Protocol):
     - `base_url` (str): decides whose prices apply;
     - `prepare(model) -> str | None`: called before a run pays for anything; raises the error that every call would meet
       (no key, no file, no function), and returns what besides messages and parameters decides the answer (a function's source);
+    - `allowance(model) -> Allowance | None`: what the endpoint said last of how much it still takes;
     - `aclose()` (async): frees what belongs to the running event loop;
-    - `stream(request)`: see `StreamingProvider`.
+    - `stream(request)`: see `StreamingProvider`;
+    - `batches()`: asks many at once, for less and later: see `providers.batches.Batches`.
     """
 
     async def complete(self, request: AIRequest) -> AIResponse:
@@ -48,6 +60,24 @@ class Chunk:
     text: str = ""
     response: AIResponse | None = None
     """The whole answer, as `complete` would have returned it; the last chunk has it, and no text."""
+
+
+@dataclass(frozen=True)
+class Quota:
+    """What is left of a rate, as an endpoint tells it with an answer or a refusal."""
+
+    limit: float
+    remaining: float
+    reset_s: float
+    """Seconds until all of `limit` is there again."""
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """How much an endpoint still takes; None where it does not say."""
+
+    requests: Quota | None = None
+    tokens: Quota | None = None
 
 
 class StreamingProvider(Provider, Protocol):

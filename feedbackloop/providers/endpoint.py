@@ -25,6 +25,7 @@ from feedbackloop.errors import (
     ProviderUnavailable,
     RateLimited,
 )
+from feedbackloop.providers import Allowance, Quota
 from feedbackloop.settings import ProviderSettings
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
@@ -43,6 +44,12 @@ _TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 _FILTERED = re.compile(r"content_filter|content_policy_violation|ResponsibleAIPolicyViolation", re.IGNORECASE)
+
+
+_NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)", re.ASCII)
+_DURATION = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def scrub(text: str, secret: str | None = None) -> str:
@@ -191,6 +198,39 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         if math.isfinite(seconds) and seconds >= 0:
             return seconds
     return None
+
+
+def allowance(headers: Mapping[str, str]) -> Allowance | None:
+    """What the `x-ratelimit-*` headers of OpenAI and of those who copy it say; None without them.
+
+    Source: https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers
+    """
+    requests, tokens = _quota(headers, "requests"), _quota(headers, "tokens")
+    return Allowance(requests, tokens) if requests or tokens else None
+
+
+def _quota(headers: Mapping[str, str], unit: str) -> Quota | None:
+    given = [headers.get(f"x-ratelimit-{what}-{unit}") for what in ("limit", "remaining", "reset")]
+    if None in given:
+        return None
+    try:
+        limit, remaining = float(given[0] or ""), float(given[1] or "")
+    except ValueError:
+        return None
+    reset = seconds(given[2] or "")
+    if reset is None or not (0 <= remaining <= limit < math.inf):
+        return None
+    return Quota(limit, remaining, reset)
+
+
+def seconds(text: str) -> float | None:
+    """A duration as Go writes them (`6m0s`, `20ms`, `1h2m3.5s`), or a number of seconds; None if it is neither."""
+    text = text.strip()
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    if not text or not _DURATION.fullmatch(text):
+        return None
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 
 
 def _detail(body: object) -> str:

@@ -33,10 +33,13 @@ from feedbackloop.errors import (
     SettingsError,
 )
 from feedbackloop.models import AIRequest, AIResponse
-from feedbackloop.providers import Chunk
+from feedbackloop.providers import Allowance, Chunk
+from feedbackloop.providers.arrivals import ASKED, LARGEST_ANSWER, Arrivals, TooLarge
+from feedbackloop.providers.batches import Batches
 from feedbackloop.providers.endpoint import Endpoint, find_base_url
 from feedbackloop.settings import Settings
 from feedbackloop.text import storable
+from feedbackloop.usage import read_usage
 
 DEFAULT_MAX_TOKENS = 2048
 
@@ -80,6 +83,7 @@ class OpenAIProvider:
             raise SettingsError(f"[providers.{name}]: base_url must begin with http:// or https://")
         self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
         self._wants_completion_tokens: set[str] = set()
+        self._arrivals = Arrivals()
 
     @property
     def base_url(self) -> str:
@@ -95,6 +99,10 @@ class OpenAIProvider:
         """
         Endpoint.find(self.name, self._table)
 
+    def allowance(self, model: str) -> Allowance | None:
+        """What the endpoint said last of how much it still takes."""
+        return self._arrivals.allowances.get(model)
+
     async def complete(self, request: AIRequest) -> AIResponse:
         """Answer the request with one call, or two where the endpoint wants `max_tokens` under its newer name.
 
@@ -104,6 +112,7 @@ class OpenAIProvider:
         endpoint = Endpoint.find(self.name, self._table)
         client = await self._client(endpoint)
         body = self._body(request)
+        ASKED.set(request.model)
         started = time.perf_counter()
         try:
             try:
@@ -130,6 +139,7 @@ class OpenAIProvider:
         endpoint = Endpoint.find(self.name, self._table)
         client = await self._client(endpoint)
         body = self._body(request) | {"stream": True, "stream_options": {"include_usage": True}}
+        ASKED.set(request.model)
         while True:
             started = time.perf_counter()
             try:
@@ -167,6 +177,10 @@ class OpenAIProvider:
         response = _answer(heard.whole(endpoint), request, endpoint, latency_ms)
         yield Chunk(response=response.model_copy(update={"ttft_ms": heard.ttft_ms}))
 
+    def batches(self) -> Batches:
+        """The same endpoint's batches: many requests at once, for half the price, within a day."""
+        return Batches(self.name, self._connected, self._body, _answer, _typed, _OPTIONS)
+
     async def reachable(self) -> str:
         """A sentence such as "reachable, 12 models", from asking for the list of models.
 
@@ -195,6 +209,10 @@ class OpenAIProvider:
         if connection is not None:
             await connection.closing.aclose()
 
+    async def _connected(self) -> tuple[AsyncOpenAI, Endpoint]:
+        endpoint = Endpoint.find(self.name, self._table)
+        return await self._client(endpoint), endpoint
+
     async def _client(self, endpoint: Endpoint) -> AsyncOpenAI:
         loop = asyncio.get_running_loop()
         connection = self._connections.get(loop)
@@ -208,7 +226,7 @@ class OpenAIProvider:
 
     async def _open(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> AsyncGenerator[AsyncOpenAI, None]:
         # A generator, because an event loop that is shut down properly closes those that are still open.
-        http_client = DefaultAioHttpClient(timeout=_TIMEOUT)
+        http_client = DefaultAioHttpClient(timeout=_TIMEOUT, event_hooks={"response": [self._arrivals.hook]})
         client = AsyncOpenAI(
             api_key=endpoint.key, base_url=endpoint.base_url, max_retries=0, timeout=_TIMEOUT, http_client=http_client
         )
@@ -283,7 +301,9 @@ def _refuses_max_tokens(error: BadRequestError) -> bool:
     return "max_completion_tokens" in error.message and "max_tokens" in error.message
 
 
-def _typed(error: Exception, endpoint: Endpoint) -> ProviderError:
+def _typed(error: Exception, endpoint: Endpoint) -> ProviderError:  # noqa: PLR0911 - one per meaning
+    if isinstance(error, TooLarge):
+        return OutputInvalid(f"{endpoint.name} answered with more than {LARGEST_ANSWER >> 20} MB, which was not read")
     if isinstance(error, APIStatusError):
         return endpoint.refusal(error.status_code, error.body, error.response.headers)
     if isinstance(error, APIConnectionError | aiohttp.ClientError | OSError):
@@ -298,7 +318,7 @@ def _typed(error: Exception, endpoint: Endpoint) -> ProviderError:
     return ProviderError(endpoint.scrub(f"{endpoint.name} could not be asked: {type(error).__name__}: {error}"))
 
 
-def _answer(data: object, request: AIRequest, endpoint: Endpoint, latency_ms: float) -> AIResponse:
+def _answer(data: object, request: AIRequest, endpoint: Endpoint, latency_ms: float | None) -> AIResponse:
     name = endpoint.name
     if not isinstance(data, dict):
         raise OutputInvalid(f"{name} did not answer with a JSON object")
@@ -318,24 +338,19 @@ def _answer(data: object, request: AIRequest, endpoint: Endpoint, latency_ms: fl
         raise OutputInvalid(endpoint.scrub(f"{name} answered without text{_instead(message)}"))
     output, repaired = storable(content)
     usage = data.get("usage")
-    figures = usage if isinstance(usage, dict) else {}
-    read = _figures(figures, "prompt_tokens_details")
-    input_tokens, output_tokens = _count(figures, "prompt_tokens"), _count(figures, "completion_tokens")
-    total = _count(figures, "total_tokens")
-    if total is None and input_tokens is not None and output_tokens is not None:
-        total = input_tokens + output_tokens
+    tokens = read_usage(usage)
     return AIResponse(
         request_id=request.id,
         output=output,
         model_used=request.model,
         latency_ms=latency_ms,
-        tokens_used=total,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        cached_tokens=_count(read, "cached_tokens"),
-        cache_write_tokens=_count(read, "cache_write_tokens"),
-        reasoning_tokens=_count(_figures(figures, "completion_tokens_details"), "reasoning_tokens"),
-        usage=figures or None,
+        tokens_used=tokens.total,
+        input_tokens=tokens.input,
+        output_tokens=tokens.output,
+        cached_tokens=tokens.cached,
+        cache_write_tokens=tokens.cache_write,
+        reasoning_tokens=tokens.reasoning,
+        usage=usage if usage and isinstance(usage, dict) else None,
         finish_reason=_text(choice.get("finish_reason")),
         provider_model=_text(data.get("model")),
         metadata={"repaired": repaired} if repaired else {},
@@ -349,16 +364,6 @@ def _instead(message: object) -> str:
         return " but with a call of a tool"
     refusal = message.get("refusal")
     return f": {refusal}" if isinstance(refusal, str) else ""
-
-
-def _figures(usage: dict[str, Any], name: str) -> dict[str, Any]:
-    details = usage.get(name)
-    return details if isinstance(details, dict) else {}
-
-
-def _count(figures: dict[str, Any], name: str) -> int | None:
-    value = figures.get(name)
-    return value if type(value) is int and 0 <= value < 2**63 else None
 
 
 def _text(value: object) -> str | None:

@@ -12,7 +12,8 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from feedbackloop import errors
 from feedbackloop.errors import InvalidRequest, OutputInvalid, ProviderError, SettingsError
 from feedbackloop.identity import content_id
 from feedbackloop.models import AIRequest, AIResponse
-from feedbackloop.providers import Provider
+from feedbackloop.providers import Chunk, Provider
 from feedbackloop.registry import near
 from feedbackloop.settings import Settings
 from feedbackloop.text import storable
@@ -181,18 +182,46 @@ class Recorder:
         try:
             response = await self._provider.complete(request)
         except ProviderError as error:
-            self._append(
-                request,
-                {
-                    "error_type": type(error).__name__,
-                    "error": str(error),
-                    "retryable": error.retryable,
-                    "retry_after": error.retry_after,
-                },
-            )
+            self._failed(request, error)
             raise
-        self._append(request, {"output": response.output, **{name: getattr(response, name) for name in FIGURES}})
+        self._answered(request, response)
         return response
+
+    async def stream(self, request: AIRequest) -> AsyncIterator[Chunk]:
+        """Stream as the other does, or the whole answer in one piece where it does not, and write down what it said.
+
+        Raises:
+            ProviderError: as the other does.
+        """
+        streamed = getattr(self._provider, "stream", None)
+        if streamed is None:
+            response = await self.complete(request)
+            yield Chunk(response.output)
+            yield Chunk(response=response)
+            return
+        try:
+            async with aclosing(streamed(request)) as chunks:
+                async for chunk in chunks:
+                    if chunk.response is not None:
+                        self._answered(request, chunk.response)
+                    yield chunk
+        except ProviderError as error:
+            self._failed(request, error)
+            raise
+
+    def _failed(self, request: AIRequest, error: ProviderError) -> None:
+        self._append(
+            request,
+            {
+                "error_type": type(error).__name__,
+                "error": str(error),
+                "retryable": error.retryable,
+                "retry_after": error.retry_after,
+            },
+        )
+
+    def _answered(self, request: AIRequest, response: AIResponse) -> None:
+        self._append(request, {"output": response.output, **{name: getattr(response, name) for name in FIGURES}})
 
     def _append(self, request: AIRequest, values: dict[str, Any]) -> None:
         line = {

@@ -108,6 +108,7 @@ def counts(store: Store) -> dict[str, int]:
             WITH cells AS (
                 SELECT {_cell(connection)} AS cell, response.status = 'completed' AS done
                 FROM responses response JOIN requests request ON request.id = response.request_id
+                WHERE request.purpose = 'answer'
             ), summed AS (SELECT {_ANSWERS} AS answers, {_CELLS} AS cells FROM cells)
             SELECT (SELECT count(*) FROM runs), (SELECT count(DISTINCT id) FROM cases), answers, cells - answers,
                    (SELECT count(*) FROM comparisons WHERE {_CURRENT_VOTES}),
@@ -221,6 +222,8 @@ class LiveRun:
     """It has said that it finished or stopped."""
     stopping: bool
     """Somebody asked it to stop; it looks every few seconds."""
+    batches: Sequence[dict[str, Any]] = ()
+    """Batches that a provider works on: `provider`, `requests`, `done`."""
 
     def rate(self, now: datetime) -> float:
         """Answers per second in this part of the run."""
@@ -282,6 +285,7 @@ def live_run(store: Store, run_id: str) -> LiveRun | None:
             last_event=at.replace(tzinfo=UTC),
             ended=ended,
             stopping=any(kind == "stop_asked" and at >= begins[-1] for kind, _, at in events),
+            batches=counts.get("batches") or (),
         )
 
     return store.query(look)

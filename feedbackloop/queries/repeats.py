@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 
 from feedbackloop.store import Store
@@ -12,7 +14,7 @@ _SAME = r"regexp_replace(trim(regexp_replace(lower(nfc_normalize(output)), '[\s\
 _SAMPLES = f"""
     samples AS MATERIALIZED (
         SELECT *, CASE WHEN status = 'completed' THEN {_SAME} END AS said
-        FROM answers WHERE run_id = $run AND case_id IS NOT NULL AND variant_id IS NOT NULL
+        FROM answers WHERE run_id = $run AND case_id = $case AND variant_id IS NOT NULL
     ), said AS MATERIALIZED (
         SELECT case_id, variant_id, said, count(*) AS times, min(repeat) AS earliest FROM samples
         WHERE said IS NOT NULL GROUP BY case_id, variant_id, said
@@ -38,8 +40,11 @@ _SAMPLES = f"""
 """
 
 
-def repeats(store: Store, run_id: str) -> pd.DataFrame:
+def repeats(store: Store, run_id: str, case_id: str | None = None) -> pd.DataFrame:
     """How a run's repeated cells turned out, a row per case and variant that was asked more than once; least agreement first.
+
+    Args:
+        case_id: only of this case.
 
     Columns: case_id, external_id, segment, input, variant, variant_id; asked (repeats), failed, answers (those that came);
     different (answers that are not the same; case, white space and a full stop at the end are overlooked), agreement (share of the
@@ -47,14 +52,15 @@ def repeats(store: Store, run_id: str) -> pd.DataFrame:
     answers' checks, 0 to 1), stability (standard deviation of the checks, 0 for answers that are equally good; null below two
     checked answers), best_response, worst_response (ids; of equals the first asked).
     """
-    return store.read(
+    return _read(
+        store,
         f"""
         WITH {_SAMPLES}
         SELECT case_id, external_id, segment, input, variant, variant_id, asked, failed, CAST(answers AS BIGINT) AS answers,
                different, agreement, commonest, best, worst, mean, stability, best_response, worst_response
         FROM measured ORDER BY agreement NULLS FIRST, stability DESC NULLS LAST, variant, case_id
-        """.replace("$run", "?"),
-        [run_id],
+        """,
+        {"run": run_id, "case": case_id},
     )
 
 
@@ -65,7 +71,8 @@ def steadiness(store: Store, run_id: str) -> pd.DataFrame:
     whose answers are all the same), best, mean, worst (of the checks, means over cases: what the best of k, one, and the worst of k
     samples come to), stability (mean standard deviation of the checks within a case).
     """
-    return store.read(
+    return _read(
+        store,
         f"""
         WITH listed AS (
             SELECT unnest(variants) AS variant_id, generate_subscripts(variants, 1) AS place FROM runs WHERE id = $run
@@ -75,8 +82,8 @@ def steadiness(store: Store, run_id: str) -> pd.DataFrame:
                avg(CAST(different = 1 AS INTEGER)) FILTER (answers > 1) AS unanimous,
                avg(best) AS best, avg(mean) AS mean, avg(worst) AS worst, avg(stability) AS stability
         FROM measured LEFT JOIN listed USING (variant_id) GROUP BY variant_id ORDER BY min(listed.place), variant_id
-        """.replace("$run", "?"),
-        [run_id, run_id],
+        """,
+        {"run": run_id},
     )
 
 
@@ -86,16 +93,23 @@ def samples(store: Store, run_id: str, case_id: str, variant_id: str) -> pd.Data
     Columns: repeat, status, error, output, wording (1 for the commonest answer and those that are the same, 2 for the next, null
     for failures), checks, latency_ms, cost_usd, cached, response_id.
     """
-    return store.read(
+    return _read(
+        store,
         f"""
         WITH {_SAMPLES}, ranked AS (
             SELECT said, row_number() OVER (ORDER BY times DESC, earliest) AS wording FROM said
-            WHERE case_id = $case AND variant_id = $variant
+            WHERE variant_id = $variant
         )
         SELECT repeat, status, error, output, wording, checks, latency_ms, cost_usd, cached, response_id
-        FROM samples LEFT JOIN ranked USING (said) WHERE case_id = $case AND variant_id = $variant ORDER BY repeat
-        """.replace("$run", "?")
-        .replace("$case", "?")
-        .replace("$variant", "?"),
-        [run_id, case_id, variant_id, case_id, variant_id],
+        FROM samples LEFT JOIN ranked USING (said) WHERE variant_id = $variant ORDER BY repeat
+        """,
+        {"run": run_id, "case": case_id, "variant": variant_id},
     )
+
+
+def _read(store: Store, query: str, given: dict[str, str | None]) -> pd.DataFrame:
+    if given.get("case") is None:
+        query = query.replace("case_id = $case", "case_id IS NOT NULL")
+    # By place: a name may stand in a query several times, and need not stand in all.
+    names = re.findall(r"\$(\w+)", query)
+    return store.read(re.sub(r"\$\w+", "?", query), [given[name] for name in names])

@@ -26,16 +26,16 @@ _SUPERSEDED = f"""
     )
 """
 _NOTHING_SUPERSEDED = "superseded AS (SELECT CAST(NULL AS UBIGINT) AS answer WHERE false)"
-_CURRENT = f"{_ASKED} AND hash(response.id) NOT IN (SELECT answer FROM superseded)"
+CURRENT = f"{_ASKED} AND hash(response.id) NOT IN (SELECT answer FROM superseded)"
 
 _VOTE_COUNTS = """
     vote.blind AND vote.winner IS NOT NULL
     AND vote.id NOT IN (SELECT supersedes FROM comparisons WHERE supersedes IS NOT NULL)
 """
-_RATING_STANDS = "rating.id NOT IN (SELECT supersedes FROM ratings WHERE supersedes IS NOT NULL)"
+RATING_STANDS = "rating.id NOT IN (SELECT supersedes FROM ratings WHERE supersedes IS NOT NULL)"
 
 
-def _superseded(connection: DuckDBPyConnection, run_id: str) -> str:
+def superseded(connection: DuckDBPyConnection, run_id: str) -> str:
     """SQL for the answers that later ones to the same cell replace: only a run that was gone on with asks a cell twice."""
     connection.execute("SELECT count(*) FROM run_events WHERE run_id = ? AND kind = 'started'", [run_id])
     return _SUPERSEDED if connection.fetchall()[0][0] > 1 else _NOTHING_SUPERSEDED
@@ -54,8 +54,8 @@ def summary(store: Store, run_id: str) -> pd.DataFrame:
             f"""
             WITH listed AS (
                 SELECT unnest(variants) AS variant_id, generate_subscripts(variants, 1) AS place FROM runs WHERE id = $1
-            ), {_superseded(connection, run_id)}, mine AS MATERIALIZED (
-                SELECT hash(response.id) AS answer, request.variant_id {_CURRENT}
+            ), {superseded(connection, run_id)}, mine AS MATERIALIZED (
+                SELECT hash(response.id) AS answer, request.variant_id {CURRENT}
             ), counted AS (
                 SELECT variant_id, count(*) FILTER (won) AS wins, count(*) FILTER (lost) AS losses,
                        count(*) FILTER (NOT won AND NOT lost) AS ties
@@ -70,13 +70,13 @@ def summary(store: Store, run_id: str) -> pd.DataFrame:
                 SELECT variant_id, avg(checks) AS checks FROM (
                     SELECT mine.variant_id, avg(rating.value) AS checks
                     FROM ratings rating JOIN mine ON mine.answer = hash(rating.response_id)
-                    WHERE rating.rater_kind = 'grader' AND rating.value BETWEEN 0 AND 1 AND {_RATING_STANDS}
+                    WHERE rating.rater_kind = 'grader' AND rating.value BETWEEN 0 AND 1 AND {RATING_STANDS}
                     GROUP BY mine.variant_id, mine.answer
                 ) GROUP BY variant_id
             ), flawed AS (
                 SELECT mine.variant_id, count(DISTINCT (mine.answer, rating.label)) AS issues
                 FROM ratings rating JOIN mine ON mine.answer = hash(rating.response_id)
-                WHERE rating.metric = 'issue' AND rating.label IS NOT NULL AND {_RATING_STANDS} GROUP BY mine.variant_id
+                WHERE rating.metric = 'issue' AND rating.label IS NOT NULL AND {RATING_STANDS} GROUP BY mine.variant_id
             ), figures AS (
                 SELECT request.variant_id, count(*) FILTER (status = 'completed') AS answers,
                        count(*) FILTER (status = 'failed') AS failed, count(*) FILTER (cached) AS cached,
@@ -84,7 +84,7 @@ def summary(store: Store, run_id: str) -> pd.DataFrame:
                        avg(cost_usd) FILTER (status = 'completed') AS cost_usd,
                        sum(spent_usd) FILTER (NOT cached) AS spent_usd,
                        count(*) FILTER (spent_usd IS NULL AND NOT cached) AS unpriced
-                {_CURRENT} GROUP BY request.variant_id
+                {CURRENT} GROUP BY request.variant_id
             )
             SELECT coalesce(variant.name, listed.variant_id[:4]) AS variant, listed.variant_id,
                    coalesce(answers, 0) AS answers, coalesce(failed, 0) AS failed, coalesce(cached, 0) AS cached, checks,
@@ -132,8 +132,8 @@ def failures(store: Store, run_id: str) -> pd.DataFrame:
         lambda connection: fetch(
             connection,
             f"""
-            WITH {_superseded(connection, run_id)}, failed AS (
-                SELECT response.error_type, response.error, request.variant_id {_CURRENT} AND response.status = 'failed'
+            WITH {superseded(connection, run_id)}, failed AS (
+                SELECT response.error_type, response.error, request.variant_id {CURRENT} AND response.status = 'failed'
             )
             SELECT failed.error_type, variant.name AS variant, count(*) AS failed, min(failed.error) AS example
             FROM failed LEFT JOIN current_variants variant ON variant.id = failed.variant_id

@@ -17,6 +17,9 @@ IntArray = NDArray[np.int64]
 Scope = Literal["these raters", "raters like these"]
 """Whom a figure speaks about: the people who rated, or all people of whom they are a sample."""
 
+FEWEST_RATERS = 5
+"""Raters (effective ones, where they rate unequally much) from which a figure may speak about raters like these."""
+
 Method = Literal[
     "no data",
     "plus-four",

@@ -8,11 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from feedbackloop.stats.interval import FloatArray, IntArray, Scope
+from feedbackloop.stats.interval import FEWEST_RATERS, FloatArray, IntArray, Scope
 from feedbackloop.stats.likelihood import Likelihood
-
-FEWEST_RATERS = 5
-"""Effective raters from which ratings may speak about raters like these."""
 
 FEWEST_DECIDED = 5
 """Wins and losses below which a player's squared residuals say too little."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from feedbackloop.stats.interval import (
+    FEWEST_RATERS,
     FloatArray,
     IntArray,
     Interval,
@@ -24,9 +25,6 @@ from feedbackloop.stats.interval import (
     pseudo_count,
     t_quantile,
 )
-
-FEWEST_RATERS = 5
-"""Raters from which a figure may speak about raters like these."""
 
 LARGEST_SHARE = 0.05
 """Of all ratings by one rater, up to which ratings of different items count as independent."""

@@ -13,7 +13,7 @@ from feedbackloop import comparisons, plots
 from feedbackloop.findings.wording import short
 from feedbackloop.models import AIResponse, Case, Rating
 from feedbackloop.pages import answer, context
-from feedbackloop.pages.comparing import judging, rows, sending, texts
+from feedbackloop.pages.comparing import judging, repeated, rows, sending, texts
 from feedbackloop.pages.comparing.columns import Compared
 from feedbackloop.pages.comparing.rows import Picked
 from feedbackloop.queries import shown
@@ -146,6 +146,7 @@ def _answers(scope: context.Scope, compared: Compared, found: OpenedCase, answer
                         key=f"compare-repeat-{place}-{case_id}",
                         help="This case was asked several times.",
                     )
+                    repeated.draw(compared.columns[place], case_id, key=f"compare-same-{place}-{case_id}")
                 _figures(one.response, compared.variants[place].model)
                 _marks(one.ratings)
                 others = [text for number, text in enumerate(outputs) if number != place]
