@@ -187,7 +187,12 @@ def describe_queues(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"ALTER TABLE queues ADD COLUMN IF NOT EXISTS {name} VARCHAR[] DEFAULT []")
 
 
-MIGRATIONS: list[Callable[[duckdb.DuckDBPyConnection], None]] = [create, describe_queues]
+def rule_queues(connection: duckdb.DuckDBPyConnection) -> None:
+    """Version 3: a queue says by which rule it decides."""
+    connection.execute("ALTER TABLE queues ADD COLUMN IF NOT EXISTS rule JSON DEFAULT '{}'")
+
+
+MIGRATIONS: list[Callable[[duckdb.DuckDBPyConnection], None]] = [create, describe_queues, rule_queues]
 """Each takes a store from one version to the next, in a transaction of its own. Never edit one that was released."""
 
 
