@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from feedbackloop.datasets import Dataset, open_dataset
     from feedbackloop.errors import FeedbackLoopError
     from feedbackloop.findings import Results, results, trends
+    from feedbackloop.findings.costs import costs, recompute_costs
     from feedbackloop.importers import import_answers, import_votes
     from feedbackloop.improve import ExportResult, export_preferences
-    from feedbackloop.improve.gate import Rule, assess, decide
+    from feedbackloop.improve.gate import assess, decide
     from feedbackloop.improve.policy import promote, rollback
+    from feedbackloop.improve.rules import Rule
     from feedbackloop.models import (
         AIRequest,
         AIResponse,
@@ -71,7 +73,7 @@ _HOMES = {
     "Progress": "pipeline",
     "Rating": "models",
     "Results": "findings",
-    "Rule": "improve.gate",
+    "Rule": "improve.rules",
     "Run": "models",
     "RunResult": "pipeline",
     "RunSpec": "spec",
@@ -81,6 +83,7 @@ _HOMES = {
     "Variant": "models",
     "assess": "improve.gate",
     "correct": "comparisons",
+    "costs": "findings.costs",
     "decide": "improve.gate",
     "export_preferences": "improve",
     "import_answers": "importers",
@@ -97,6 +100,7 @@ _HOMES = {
     "plots": "plots:*",
     "promote": "improve.policy",
     "rate": "comparisons",
+    "recompute_costs": "findings.costs",
     "report": "reports",
     "results": "findings",
     "resume": "pipeline",
@@ -136,6 +140,7 @@ __all__ = [
     "Variant",
     "assess",
     "correct",
+    "costs",
     "decide",
     "export_preferences",
     "import_answers",
@@ -152,6 +157,7 @@ __all__ = [
     "plots",
     "promote",
     "rate",
+    "recompute_costs",
     "report",
     "results",
     "resume",

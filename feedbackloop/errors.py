@@ -30,6 +30,9 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from feedbackloop.models import Attempt
 
+CANCELLED = "cancelled"
+"""The `error_type` of an answer whose reader left: nobody is there to catch an exception."""
+
 
 class FeedbackLoopError(Exception):
     """The root: catch this to catch everything that the package raises on purpose."""

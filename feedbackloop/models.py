@@ -259,6 +259,8 @@ class Queue(Record):
     blind: bool = True
     seed: int = 0
     """The order of the cases and which answer stands left come from it."""
+    rule: dict[str, Any] = Field(default_factory=dict)
+    """Of a decision, where it is not the usual one: what must be shown of the second variant. Then the first is the baseline."""
     created_at: datetime = Field(default_factory=utcnow)
 
 

@@ -5,16 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 
 import genai_prices
 from genai_prices.types import ModelPrice
 
+from feedbackloop.errors import CANCELLED, OutputInvalid, ProviderTimeout
+from feedbackloop.models import Attempt
 from feedbackloop.settings import Price, Settings
 
 logger = logging.getLogger(__name__)
+
+SLOT_MINUTES = 15
+"""A price is looked up once in so long: some providers charge by the time of day, from full and half hours on."""
+
+MAYBE_CHARGED = frozenset({None, ProviderTimeout.__name__, OutputInvalid.__name__, CANCELLED})
+"""How attempts end that a model worked on: with an answer, with one that cannot be used, or unknown to us."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +55,39 @@ class Rates:
         )
 
 
+def spent(attempts: list[Attempt]) -> float | None:
+    """USD over all attempts, or None if one of them may have been charged and its price is not known.
+
+    An attempt that was refused before a model worked on it cost nothing.
+    """
+    total = 0.0
+    for attempt in attempts:
+        if attempt.cost_usd is not None:
+            total += attempt.cost_usd
+        elif attempt.error_type in MAYBE_CHARGED:
+            return None
+    return total
+
+
+def slot_of(moment: datetime) -> datetime:
+    """The beginning of the stretch of time that has one price, in UTC."""
+    utc = moment.astimezone(UTC)
+    return utc.replace(minute=utc.minute - utc.minute % SLOT_MINUTES, second=0, microsecond=0)
+
+
 class Prices:
-    """Prices looked up once per model and day.
+    """Prices looked up once per model and quarter of an hour.
 
     Args:
         settings: `prices` in it, by `provider:model`, win over the table.
     """
 
     _context: ClassVar[Mapping[str, str] | None] = None
-    """What the table may make its price depend on, besides model and day."""
+    """What the table may make its price depend on, besides model and time."""
 
     def __init__(self, settings: Settings) -> None:
         self._overrides = settings.prices
-        self._known: dict[tuple[str, str | None, str | None, date], Rates | ModelPrice | None] = {}
+        self._known: dict[tuple[str, str | None, str | None, datetime], Rates | ModelPrice | None] = {}
 
     def cost(
         self,
@@ -76,12 +104,12 @@ class Prices:
             model: `provider:model` as configured.
             base_url: the endpoint, which decides whose prices apply: a local model is not charged a cloud's price.
             reported: the model that the endpoint says it used, tried where the configured name is unknown.
-            at: when the call was made; prices change.
+            at: when the answer came; prices change from day to day, and with some providers from hour to hour.
         """
-        day = (at or datetime.now(UTC)).date()
-        key = (model, base_url, reported, day)
+        slot = slot_of(at or datetime.now(UTC))
+        key = (model, base_url, reported, slot)
         if key not in self._known:
-            self._known[key] = self._look_up(model, base_url, reported, day)
+            self._known[key] = self._look_up(model, base_url, reported, slot)
         price = self._known[key]
         if price is None:
             return None
@@ -99,11 +127,12 @@ class Prices:
             logger.warning("no cost for %s: its price does not fit its usage %s", model, tokens, exc_info=True)
             return None
 
-    def _look_up(self, model: str, base_url: str | None, reported: str | None, day: date) -> Rates | ModelPrice | None:
+    def _look_up(
+        self, model: str, base_url: str | None, reported: str | None, at: datetime
+    ) -> Rates | ModelPrice | None:
         if override := self._overrides.get(model):
             return _override(override)
         provider, _, name = model.partition(":")
-        at = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
         where: dict[str, Any] = {"provider_api_url": base_url} if base_url else {"provider_id": provider}
         for reference in dict.fromkeys((name, reported or name)):
             try:

@@ -197,11 +197,16 @@ def describe_queues(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"ALTER TABLE queues ADD COLUMN IF NOT EXISTS {name} VARCHAR[] DEFAULT []")
 
 
+def rule_queues(connection: duckdb.DuckDBPyConnection) -> None:
+    """Version 3: a queue says by which rule it decides."""
+    connection.execute("ALTER TABLE queues ADD COLUMN IF NOT EXISTS rule JSON DEFAULT '{}'")
+
+
 def extend_runs(connection: duckdb.DuckDBPyConnection) -> None:
-    """A run may have several rows, and answers tell their speed: both are views, which each version writes anew."""
+    """Version 4: a run may have several rows, and answers tell their speed: both are views, which each version writes anew."""
 
 
-MIGRATIONS: list[Callable[[duckdb.DuckDBPyConnection], None]] = [create, describe_queues, extend_runs]
+MIGRATIONS: list[Callable[[duckdb.DuckDBPyConnection], None]] = [create, describe_queues, rule_queues, extend_runs]
 """Each takes a store from one version to the next, in a transaction of its own. Never edit one that was released."""
 
 

@@ -98,6 +98,17 @@ class Store:
         """
         return self._place.exists()
 
+    def must_exist(self) -> None:
+        """Go on only if there is a store.
+
+        Raises:
+            StoreError: there is none yet, or its server does not answer.
+        """
+        if not self.exists():
+            raise StoreError(
+                f"{self.url}: there is no such store yet; `feedbackloop run` or `feedbackloop import` makes it"
+            )
+
     @property
     def version(self) -> tuple[int | str, ...]:
         """Changes whenever something was written, by whomever: what pages key their caches by."""
@@ -225,10 +236,7 @@ class Store:
             raise StoreError(
                 "store.sql() runs a single SELECT; to change data, work on a copy of the store with duckdb itself"
             )
-        if not self.exists():
-            raise StoreError(
-                f"{self.url}: there is no such store yet; `feedbackloop run` or `feedbackloop import` makes it"
-            )
+        self.must_exist()
         with self._open("reading") as connection:
             timer = threading.Timer(SQL_LIMIT_S, connection.interrupt)
             timer.start()

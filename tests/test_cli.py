@@ -98,10 +98,10 @@ def test_help_shows_every_command_on_one_line_and_doctor_apart() -> None:
     commands, _, more = shown.output.partition("More")
     for name in ("init", "demo", "run", "resume", "status", "import", "export", "gate", "app"):
         assert f"│ {name} " in commands
-    for name in ("report", "promote", "rollback", "policy", "serve", "doctor"):
+    for name in ("report", "promote", "rollback", "policy", "serve", "cost", "doctor"):
         assert f"│ {name} " in more
     rows = shown.output.split("Commands")[1].splitlines()
-    assert sum(line.startswith("│") for line in rows) == 15
+    assert sum(line.startswith("│") for line in rows) == 16
 
 
 COMMANDS = [
@@ -118,6 +118,7 @@ COMMANDS = [
     "rollback",
     "policy",
     "serve",
+    "cost",
     "doctor",
 ]
 
@@ -449,6 +450,51 @@ def test_import_takes_named_columns_and_a_dataset(call) -> None:
     assert "2 answers of 2 variants to 1 case" in ended.out
     assert "column 'who'" in ended.out
     assert "there is no column 'z'" in call("import", "a.csv", "--answers", "z, said", "--id-column", "who").err
+
+
+def test_import_knows_files_of_other_tools_and_lists_what_it_leaves_out(call) -> None:
+    talk = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Hi"}]
+    Path("log.jsonl").write_text(json.dumps({"messages": talk, "tools": [1]}) + "\n")
+    done = call("import", "log.jsonl", "--task", "s")
+    assert done.code == 0, done.err
+    assert "Imported 1 answer of 1 variant to 1 case from log.jsonl for the task s." in done.out
+    assert "Not carried over:\n" in done.out
+    assert "-  `tools` beside the messages (line 1)" in done.out
+    assert "Nothing new" in call("import", "log.jsonl", "--task", "s", "--format", "chat").out
+    assert "did you mean 'chat'" in call("import", "log.jsonl", "--format", "chats").err
+    assert call("import", "log.jsonl", "--format", "chat", "--answers", "a").code == 2
+    Path("battles.csv").write_text("model_a,model_b,winner\nx,y,model_a\n")
+    assert "2 answers of 2 variants to 1 case, 1 vote by arena from" in call("import", "battles.csv").out
+    Path("v.csv").write_text("nr,variant_a,variant_b,label\nline 2,x,y,2\n")
+    options = ("--column", "case_id=nr", "--column", "winner=label", "--winner", "2=b")
+    assert "has no answer to a case 'line 2'" in call("import", "v.csv", *options).err
+    assert call("import", "v.csv", "--winner", "2").code == 2
+
+
+def test_import_turns_a_promptfoo_config_into_what_run_takes(call) -> None:
+    Path("promptfooconfig.yaml").write_text(
+        "prompts: ['Say {{n}}']\nproviders: ['simulated:x', 'exec:run.sh']\ntests: [{vars: {n: 1}}]\n"
+    )
+    done = call("import", "promptfooconfig.yaml", "--task", "s")
+    assert done.code == 0, done.err
+    assert "Wrote promptfooconfig.feedbackloop.yaml and promptfooconfig.cases.jsonl: 1 case and 1 variant" in done.out
+    assert "the provider exec:run.sh" in done.out
+    assert "feedbackloop run promptfooconfig.feedbackloop.yaml" in done.out
+    assert not Path("loop.duckdb").exists()
+    assert call("run", "promptfooconfig.feedbackloop.yaml").code == 0
+    assert "Nothing new" in call("import", "promptfooconfig.yaml", "--task", "s").out
+
+
+def test_export_writes_every_table_at_once(call, write) -> None:
+    write(2)
+    call("run", "spec.yaml")
+    done = call("export", "backup", "--all", "--format", "jsonl")
+    assert done.code == 0, done.err
+    assert "Wrote 16 files to backup:" in done.out
+    assert "responses.jsonl" in done.out
+    assert len(Path("backup/responses.jsonl").read_text().splitlines()) == 4
+    assert call("export", "cases.csv", "--table", "cases").code == 0
+    assert call("export", "backup", "--all", "--what", "votes").code == 2
 
 
 def test_import_merges_another_store(call, write) -> None:

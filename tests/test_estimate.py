@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import time
+
+import pandas as pd
 import pytest
 
 import feedbackloop as fl
-from feedbackloop.errors import PromptError, UnknownName
+from feedbackloop.datasets import counting, open_dataset, survey
+from feedbackloop.errors import InvalidRequest, PromptError, SettingsError, UnknownName
 from feedbackloop.models import AIRequest, AIResponse, Case
-from feedbackloop.pipeline.estimate import ASSUMED_OUTPUT_TOKENS, cannot_ask, estimate, is_function, rendered
+from feedbackloop.pipeline.charges import is_paid, unknown_price
+from feedbackloop.pipeline.estimate import (
+    ASSUMED_OUTPUT_TOKENS,
+    cannot_ask,
+    estimate,
+    estimate_rest,
+    estimate_spec,
+    is_function,
+    power,
+    rendered,
+)
+from feedbackloop.providers import create
 from feedbackloop.settings import Limits, Price, ProviderSettings, Settings
 from feedbackloop.spec import RunSpec, VariantSpec
 
 CASES = [Case.model_validate({"inputs": {"input": "x" * 400}})]
 SETTINGS = Settings(
     prices={"openai:dear": Price(input_per_million=10, output_per_million=100)},
-    providers={"local": ProviderSettings(base_url="http://127.0.0.1:1/v1")},
+    providers={
+        "local": ProviderSettings(base_url="http://127.0.0.1:1/v1"),
+        "far": ProviderSettings(base_url="https://models.example/v1"),
+    },
 )
 
 
@@ -68,6 +86,143 @@ def test_an_unknown_price_is_said_and_never_taken_for_nothing(store) -> None:
     assert found.unpriced == ("local:llama",)
     assert found.variants[1].cost_usd is None
     assert found.cost_usd > 0
+
+
+def test_a_model_of_this_machine_needs_no_price_and_one_elsewhere_does(store) -> None:
+    found = estimate(spec("local:llama", "simulated:a", "far:llama"), store, SETTINGS, cases=1, sample=CASES)
+    assert found.unknown_prices == ("far:llama",)
+    found = estimate(spec("openai:dear", fallbacks=["far:b", "local:c"]), store, SETTINGS, cases=1, sample=CASES)
+    assert found.unknown_prices == ("far:b",)
+
+
+@pytest.mark.parametrize(
+    ("url", "paid"),
+    [
+        ("http://127.0.0.1:8000/v1", False),
+        ("http://127.8.9.10/v1", False),
+        ("http://[::1]:8000/v1", False),
+        ("http://localhost:11434/v1", False),
+        ("https://api.openai.com/v1", True),
+        ("http://192.168.0.7:8000/v1", True),
+        ("http://localhost.example/v1", True),
+        ("https://127.0.0.1.example/v1", True),
+    ],
+)
+def test_who_may_want_money(url, paid) -> None:
+    own = Settings(providers={"x": ProviderSettings(base_url=url)})
+    assert is_paid("x", create("x", own)) is paid
+    for name in ("simulated", "recorded", "python"):
+        assert not is_paid(name, create(name, own))
+
+
+# Whole specs
+
+
+def rows(path, count: int) -> None:
+    path.write_text("".join(f'{{"input": "Question {n}, which is {n % 7}"}}\n' for n in range(count)))
+
+
+def test_a_small_dataset_is_counted(store, tmp_path) -> None:
+    rows(tmp_path / "d.jsonl", 20)
+    with (tmp_path / "d.jsonl").open("a") as file:
+        file.write('{"input": "Question 1, which is 1"}\n')
+    own = spec("simulated:a", "simulated:b").model_copy(update={"base": tmp_path})
+    found = estimate_spec(own, store, SETTINGS)
+    assert (found.cases, found.calls, found.exact) == (20, 80, True)
+    assert estimate_spec(own, store, SETTINGS, limit=5).cases == 5
+    assert estimate_spec(own.model_copy(update={"limit": 7}), store, SETTINGS).cases == 7
+
+
+@pytest.mark.parametrize("name", ["d.jsonl", "d.jsonl.gz", "d.csv", "d.csv.gz", "d.parquet", "d.json"])
+def test_a_large_one_is_reckoned_from_its_first_rows_and_its_length(tmp_path, monkeypatch, name) -> None:
+    monkeypatch.setattr(counting, "READ", 100)
+    # Every second text has a line break within, as CSV cells may.
+    frame = pd.DataFrame({"input": [f"Question {n}" + ("\nand more" if n % 2 else "") for n in range(5_000)]})
+    path = tmp_path / name
+    if ".csv" in name:
+        frame.to_csv(path, index=False)
+    elif name.endswith("parquet"):
+        frame.to_parquet(path)
+    else:
+        frame.to_json(path, orient="records", lines="jsonl" in name)
+    read = []
+    real = counting.islice
+    monkeypatch.setattr(counting, "islice", lambda rows, n: (read.append(row) or row for row in real(rows, n)))
+    found = survey(open_dataset(path))
+    assert found.cases == pytest.approx(5_000, rel=0.02)
+    assert (found.exact, len(read) <= 300) == (False, True)
+    assert survey(open_dataset(path), 1_000).cases == 1_000
+
+
+@pytest.mark.slow
+def test_a_million_rows_are_reckoned_in_seconds(store, tmp_path) -> None:
+    rows(tmp_path / "d.jsonl", 1_000_000)
+    began = time.monotonic()
+    found = estimate_spec(spec("openai:dear").model_copy(update={"base": tmp_path}), store, SETTINGS)
+    assert found.cases == pytest.approx(1_000_000, rel=0.05)
+    assert time.monotonic() - began < 30
+
+
+def test_batches_cost_half_and_take_their_time(store, tmp_path) -> None:
+    rows(tmp_path / "d.jsonl", 20)
+    own = spec("openai:dear").model_copy(update={"base": tmp_path})
+    calls, batches = (
+        estimate_spec(own.model_copy(update={"executor": name}), store, SETTINGS) for name in ("async", "batch")
+    )
+    assert batches.cost_usd == pytest.approx(calls.cost_usd / 2)
+    assert (calls.by_batch, batches.by_batch) == (False, True)
+
+
+def test_what_it_can_show_depends_on_the_number_of_cases(store) -> None:
+    def told(cases: int, *models: str) -> str:
+        return power(estimate(spec(*models), store, SETTINGS, cases=cases, sample=CASES))
+
+    # 139 votes find 60% with 80% power where a quarter are ties: the published figure, the other way round.
+    assert "smallest win rate that shows is 60% (80% power, 25% ties)" in told(139, "simulated:a", "simulated:b")
+    assert "cannot tell two variants apart" in told(2, "simulated:a", "simulated:b")
+    assert "nothing to compare" in told(139, "simulated:a")
+
+
+async def test_what_is_left_of_a_run_is_estimated_alone(store, tmp_path) -> None:
+    rows(tmp_path / "d.jsonl", 10)
+    own = SETTINGS.model_copy(update={"base": tmp_path, "prices": {"simulated:b": SETTINGS.prices["openai:dear"]}})
+    variants = [{"name": "a", "model": "simulated:a"}, {"name": "b", "model": "simulated:b"}]
+    # No money for the second variant: its answers stay missing.
+    result = await fl.run(tmp_path / "d.jsonl", variants, store=store, settings=own, budget_usd=1e-6)
+    assert not result.finished
+    left = estimate_rest(store, None, own)
+    assert left.calls == 20 - result.progress.completed
+    assert {one.name: one.calls for one in left.variants}["b"] == 10
+
+
+# Prices that nobody knows
+
+
+async def test_a_run_refuses_a_price_that_nobody_knows_before_anything_is_stored(store) -> None:
+    with pytest.raises(SettingsError) as refused:
+        await fl.run([{"input": "?"}], [{"name": "a", "model": "far:llama"}], store=store, settings=SETTINGS)
+    assert str(refused.value) == unknown_price(["far:llama"])
+    assert "--allow-unknown-price" in str(refused.value)
+    assert not store.exists()
+
+
+async def test_what_was_allowed_once_is_allowed_when_it_goes_on(store, tmp_path) -> None:
+    rows(tmp_path / "d.jsonl", 2)
+    own = SETTINGS.model_copy(update={"base": tmp_path, "limits": Limits(retries=0)})
+
+    class Down:
+        base_url = "https://models.example/v1"
+
+        async def complete(self, request):
+            raise InvalidRequest("not today")
+
+    variants = [{"name": "a", "model": "far:llama"}]
+    more = {"store": store, "settings": own, "wrap": lambda _: Down()}
+    result = await fl.run(tmp_path / "d.jsonl", variants, allow_unknown_price=True, **more)
+    assert result.progress.failed == 2
+    assert (await fl.resume(run_id=result.run.id, **more)).progress.failed == 2
+    with pytest.raises(SettingsError, match="far:llama is not known"):
+        await fl.resume(run_id=result.run.id, allow_unknown_price=False, **more)
 
 
 def test_limits_of_the_provider_make_it_slower(store) -> None:

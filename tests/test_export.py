@@ -16,6 +16,8 @@ import pytest
 from feedbackloop import AIRequest, AIResponse, Case, Comparison, Rating, Run, Store, Variant
 from feedbackloop.errors import SettingsError, StoreError, UnknownName
 from feedbackloop.improve import EXPORTS, export
+from feedbackloop.improve.export import export_all
+from feedbackloop.improve.export.spreadsheet import harmless
 from feedbackloop.models import Task
 
 csv.field_size_limit(10_000_000)
@@ -24,6 +26,9 @@ NASTY = [
     "=cmd|' /C calc'!A0",
     "+1",
     "-2",
+    "-2.5e-3",
+    "-2+3",
+    "-",
     "@SUM(A1)",
     "\tfirst a tab",
     "\rfirst a return",
@@ -119,7 +124,10 @@ def test_csv_keeps_spreadsheets_from_running_formulas_and_numbers_numbers(store:
     path = tmp_path / "out.csv"
     export(store, path, "answers")
     rows = sorted(read(path), key=lambda row: row["created_at"])
-    assert [row["output"] for row in rows] == [f"'{text}" if text.startswith(FORMULA) else text for text in NASTY]
+    numbers = {"-2", "-2.5e-3"}
+    assert [row["output"] for row in rows] == [
+        f"'{text}" if text.startswith(FORMULA) and text not in numbers else text for text in NASTY
+    ]
     assert {row["variant"] for row in rows} == {"'=v"}
     assert {float(row["latency_ms"]) for row in rows} == {-0.1 - 0.2}
     assert rows[1]["expected"] == "-5"
@@ -132,7 +140,8 @@ def test_csv_keeps_spreadsheets_from_running_formulas_and_numbers_numbers(store:
 def test_a_missing_text_and_an_empty_one_differ_in_csv(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     export(store, path, "responses")
-    line = next(line for line in path.read_text().splitlines() if line.startswith("r13,") or ",r13," in line)
+    empty = f"r{NASTY.index('')}"
+    line = next(line for line in path.read_text().splitlines() if line.startswith(f"{empty},") or f",{empty}," in line)
     assert ',"",' in line
     assert ",,," in line
 
@@ -155,6 +164,39 @@ def test_everything_can_be_exported(store: Store, tmp_path: Path, what: str, end
     found = pq.read_table(path).num_rows if ending == "parquet" else len(read(path))
     assert found == rows
     assert found == len(store.sql(f"SELECT * FROM {what}"))
+
+
+def test_both_ways_of_writing_csv_agree_on_what_is_a_formula(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    export(store, path, "responses")
+    assert {harmless(text) for text in NASTY} == {row["output"] for row in read(path)}
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl.gz", "parquet"])
+def test_all_of_it_goes_into_a_folder_at_once(store: Store, tmp_path: Path, format: str) -> None:
+    folder = tmp_path / "all of it"
+    rows = export_all(store, folder, format)
+    assert sorted(file.name for file in folder.iterdir()) == sorted(f"{name}.{format}" for name in EXPORTS)
+    assert rows == {name: len(store.sql(f"SELECT * FROM {name}")) for name in EXPORTS}
+    (folder / "mine.txt").write_text("stays")
+    of_run = export_all(store, folder, format, run="1111")
+    assert of_run["responses"] == len(NASTY) // 2
+    assert "policies" not in of_run
+    assert (folder / "mine.txt").exists()
+    assert [file.name for file in tmp_path.iterdir() if file.name.endswith(".part")] == []
+
+
+def test_all_of_it_needs_a_folder_and_a_format(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="this is a file"):
+        export_all(store, tmp_path / "file")
+    with pytest.raises(SettingsError, match="not as xlsx"):
+        export_all(store, tmp_path / "folder", "xlsx")
+    with pytest.raises(SettingsError, match="there is no folder"):
+        export_all(store, tmp_path / "none" / "folder")
+    with pytest.raises(StoreError, match="there is no run 'x'"):
+        export_all(store, tmp_path / "folder", run="x")
+    assert not (tmp_path / "folder").exists()
 
 
 def test_only_one_run(store: Store, tmp_path: Path) -> None:

@@ -153,6 +153,7 @@ def test_the_command_adds_too(tmp_path, monkeypatch) -> None:
     spec.write_text(json.dumps({"dataset": "rows.jsonl", "variants": [*TWO, THIRD]}))
     told = cli.invoke(app, ["resume", run, "--spec", "spec.yaml"])
     assert told.exit_code == 0, told.output
+    assert "Estimate: 4 calls left" in told.output  # said before, as for every run
     assert len(completed_cells(store)) == 12
     write_rows(tmp_path / "more.jsonl", ROWS[:6])
     told = cli.invoke(app, ["resume", run, "--dataset", "more.jsonl", "--repeats", "2"])

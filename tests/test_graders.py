@@ -28,6 +28,7 @@ ARGUMENTS = {
     "latency": 2000,
     "cost": 0.01,
     "refusal": None,
+    "case_checks": None,
 }
 """An argument that makes sense for each grader; for those not listed a text does."""
 
@@ -682,7 +683,9 @@ def test_promptfoos_own_python_is_called_with_something_else():
 
 # Whatever the answer is
 
-ANY_SPEC = [{name: ARGUMENTS.get(name, "the answer is 42")} for name in GRADERS.entries if name != "regex"] + [
+ANY_SPEC = [
+    {name: ARGUMENTS.get(name, "the answer is 42")} for name in GRADERS.entries if name not in {"regex", "case_checks"}
+] + [
     {"regex": "(?i)[aeiou]{2}"},
     {"json_schema": SCHEMA},
     {"contains_json": SCHEMA},

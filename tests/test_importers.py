@@ -13,8 +13,8 @@ import duckdb
 import pytest
 
 from feedbackloop.datasets import open_dataset
-from feedbackloop.errors import DatasetError
-from feedbackloop.importers import AnswerMapping, answers, guess_mapping, import_answers, import_votes
+from feedbackloop.errors import DatasetError, SettingsError
+from feedbackloop.importers import AnswerMapping, guess_mapping, import_answers, import_file, import_votes, records
 from feedbackloop.models import TABLES, Case
 from feedbackloop.store import Store
 
@@ -242,7 +242,7 @@ def test_other_answers_to_the_same_cases_are_another_run(tmp_path, store):
 
 def test_an_interrupted_import_is_completed_by_the_next(tmp_path, store, monkeypatch):
     path = write_jsonl(tmp_path / "a.jsonl", *({"prompt": f"p{n}", "answer_x": f"x{n}"} for n in range(10)))
-    monkeypatch.setattr(answers, "BATCH", 3)
+    monkeypatch.setattr(records, "BATCH", 3)
     append, calls = store.append, []
 
     def failing(records, **options):
@@ -629,3 +629,26 @@ def test_votes_need_answers_of_their_task(tmp_path, store, answered):
     )
     assert not store.exists()
     assert refusal(path, import_votes, answered).endswith("for task 'default'")
+
+
+def test_columns_of_votes_may_be_called_otherwise(tmp_path, store):
+    import_answers(write_csv(tmp_path / "a.csv", ["id", "prompt", "answer_x", "answer_y"], ["7", "p", "x", "y"]), store)
+    path = write_csv(
+        tmp_path / "labels.csv",
+        ["nr", "first", "second", "label", "winner"],
+        *(["7", "answer_x", "answer_y", n, "?"] for n in "120"),
+    )
+    columns = {"case_id": "nr", "variant_a": "first", "variant_b": "second", "winner": "label"}
+    winners = {"1": "a", "2": "b", "0": "tie"}
+    done = import_file(path, store, columns=columns, winners=winners)
+    assert (done.format, done.votes) == ("votes", 3)
+    assert store.sql("SELECT winner FROM votes ORDER BY winner")["winner"].tolist() == ["a", "b", "tie"]
+    assert import_file(path, store, columns=columns, winners=winners).new == 0
+    assert refusal(path, import_votes, store, columns=columns).startswith(":2: winner is '1'; it must be one of a,")
+    assert refusal(path, import_votes, store, columns={"winner": "lable"}) == (
+        ": there is no column 'lable'; did you mean 'label'?"
+    )
+    with pytest.raises(SettingsError, match="votes have no column 'winer'; did you mean 'winner'"):
+        import_votes(path, store, columns={"winer": "label"})
+    with pytest.raises(SettingsError, match="'1' is said to mean 'left'"):
+        import_votes(path, store, winners={"1": "left"})

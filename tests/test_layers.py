@@ -9,7 +9,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "feedbackloop"
 
 LAYERS = [
-    {"identity", "models", "errors", "text", "wording"},
+    {"identity", "models", "errors", "text", "usage", "wording"},
     {
         "registry",
         "settings",
@@ -46,6 +46,7 @@ WITHIN = {
     "doctor": {"demo"},
     "plots": {"findings"},
     "reports": {"improve"},
+    "importers": {"graders"},
     "__main__": {"cli"},
 }
 HOMES = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import genai_prices
 import pytest
@@ -65,16 +65,32 @@ def test_an_override_wins() -> None:
     assert prices.cost("openai:gpt-4o", Tokens(input=1_000_000, output=100_000, cached=400_000)) == pytest.approx(1.8)
 
 
-def test_prices_are_looked_up_once_per_model_and_day(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prices_are_looked_up_once_per_model_and_quarter_of_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     real = genai_prices.calc_price
     monkeypatch.setattr(genai_prices, "calc_price", lambda *a, **k: calls.append(1) or real(*a, **k))
     prices = Prices(Settings())
-    for _ in range(100):
-        prices.cost("openai:gpt-4o", Tokens(1, 1), at=datetime(2026, 1, 1, tzinfo=UTC))
+    for second in range(60):
+        prices.cost("openai:gpt-4o", Tokens(1, 1), at=datetime(2026, 1, 1, 12, 14, second, tzinfo=UTC))
     assert len(calls) == 1
-    prices.cost("openai:gpt-4o", Tokens(1, 1), at=datetime(2026, 1, 2, tzinfo=UTC))
-    assert len(calls) == 2
+    prices.cost("openai:gpt-4o", Tokens(1, 1), at=datetime(2026, 1, 1, 12, 15, tzinfo=UTC))
+    prices.cost("openai:gpt-4o", Tokens(1, 1), at=datetime(2026, 1, 2, 12, 15, tzinfo=UTC))
+    assert len(calls) == 3
+
+
+def test_a_price_is_that_of_the_day() -> None:
+    # o3 became cheaper by four fifths on 2025-06-10 (https://openai.com/api/pricing).
+    prices, tokens = Prices(Settings()), Tokens(1_000_000, 1_000_000)
+    assert prices.cost("openai:o3", tokens, at=datetime(2025, 6, 9, 23, 59, tzinfo=UTC)) == pytest.approx(50)
+    assert prices.cost("openai:o3", tokens, at=datetime(2025, 6, 10, 0, 1, tzinfo=UTC)) == pytest.approx(10)
+
+
+@pytest.mark.parametrize(("hour", "minute", "usd"), [(0, 59, 0.15), (1, 0, 0.30), (3, 59, 0.30), (4, 0, 0.15)])
+def test_a_price_is_that_of_the_hour_whatever_zone_it_is_told_in(hour: int, minute: int, usd: float) -> None:
+    # DeepSeek's peak hours: 01:00 to 04:00 and 06:00 to 10:00 UTC, Monday to Friday
+    # (https://api-docs.deepseek.com/quick_start/pricing).
+    at = datetime(2026, 11, 18, hour, minute, tzinfo=UTC).astimezone(timezone(timedelta(hours=5, minutes=45)))
+    assert Prices(Settings()).cost("deepseek:deepseek-flash", Tokens(1_000_000, 0), at=at) == pytest.approx(usd)
 
 
 def test_a_fault_of_the_price_table_leaves_the_cost_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

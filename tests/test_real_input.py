@@ -17,6 +17,7 @@ from openai_server import OpenAIServer, Reply, refused
 
 import feedbackloop as fl
 from feedbackloop import queries
+from feedbackloop.importers import import_file
 from feedbackloop.improve.export import export
 from feedbackloop.pipeline.resilience import Clock
 from feedbackloop.settings import ProviderSettings, Settings
@@ -230,3 +231,80 @@ def test_answers_made_elsewhere_come_in_without_loss_and_only_once(real, store, 
     assert differing(stored(store), real.outputs) == []
     assert fl.import_answers(path, store).new == 0
     assert len(stored(store)) == 4830
+
+
+# --- measured and judged elsewhere ---
+
+MEASURED = {
+    "ttft_s": "ttft_ms / 1000",
+    "end_to_end_latency_s": "latency_ms / 1000",
+    "number_output_tokens": "output_tokens",
+}
+SHARES = {"p25": 0.25, "p50": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+
+
+def test_latencies_measured_elsewhere_have_the_published_percentiles(shared, store) -> None:
+    done = import_file(shared / "latency_requests_7b.csv.gz", store)
+    assert (done.format, done.answers, len(done.variants)) == ("llmperf", 750, 5)
+    published = pd.read_csv(shared / "latency_published_7b.csv").set_index("run")
+    # What `feedbackloop status RUN` shows, and the page of the run.
+    summary = queries.summary(store, done.run_id).set_index("variant").loc[published.index]
+    for column, place in (("latency_p50_ms", "p50"), ("latency_p95_ms", "p95")):
+        wanted = published[f"end_to_end_latency_s_quantiles_{place}"] * 1000
+        assert summary[column].tolist() == pytest.approx(wanted.tolist(), rel=1e-12)
+    assert summary["answers"].tolist() == published["num_completed_requests"].tolist()
+    assert summary["failed"].tolist() == published["number_errors"].tolist()
+    assert summary["failed"]["lepton_7b"] == 130
+    failed = queries.failures(store, done.run_id)
+    assert failed[["error_type", "variant", "failed"]].to_numpy().tolist() == [["RateLimited", "lepton_7b", 130]]
+    # All that is published, from the view that people work with.
+    for measured, column in MEASURED.items():
+        shares = ", ".join(f"quantile_cont({column}, {share}) AS {name}" for name, share in SHARES.items())
+        found = store.sql(
+            f"SELECT variant, {shares}, avg({column}) AS mean, stddev_samp({column}) AS sd FROM answers "
+            "WHERE status = 'completed' GROUP BY variant"
+        ).set_index("variant")
+        found = found.loc[published.index]
+        for name in SHARES:
+            wanted = published[f"{measured}_quantiles_{name}"].tolist()
+            assert found[name].tolist() == pytest.approx(wanted, rel=1e-12), (measured, name)
+        assert found["mean"].tolist() == pytest.approx(published[f"{measured}_mean"].tolist(), rel=1e-12)
+        assert found["sd"].tolist() == pytest.approx(published[f"{measured}_stddev"].tolist(), rel=1e-9)
+    assert import_file(shared / "latency_requests_7b.csv.gz", store).new == 0
+
+
+@pytest.mark.parametrize("place", [("ae2", "vicuna-7b-v1.3"), ("ae1", "alpaca-7b"), ("ae1", "ghost-7b-alpha")])
+def test_a_judges_annotations_come_to_the_published_win_rate(real, shared, store, tmp_path, place) -> None:
+    board, model = place
+    frame = pd.read_csv(shared / "judge_annotations.csv.gz")
+    frame = frame[(frame["board"] == board) & (frame["model"] == model)]
+    annotations = [
+        {
+            "instruction": real.prompts[row["prompt_id"]],
+            "generator_1": row["baseline"],
+            "output_1": f"what the baseline said to {row['prompt_id']}",
+            "generator_2": model,
+            "output_2": real.outputs[model, row["prompt_id"]],
+            "annotator": row["judge"],
+            "preference": None if pd.isna(row["preference"]) else row["preference"],
+            "price_per_example": None if pd.isna(row["price_usd"]) else row["price_usd"],
+        }
+        for row in frame.to_dict("records")
+    ]
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(annotations), encoding="utf-8")
+    done = import_file(path, store)
+    published = pd.read_csv(shared / "judge_published.csv").set_index(["board", "model"]).loc[place]
+    assert done.votes == published["n_total"]
+    assert done.left_out == (() if done.votes == 805 else done.left_out[:1])
+    summary = queries.summary(store, done.run_id).set_index("variant").loc[model]
+    counted = [int(summary[name]) for name in ("wins", "losses", "ties")]
+    assert counted == [published[name] for name in ("n_wins", "n_wins_base", "n_draws")]
+    # The judge's own figure between 1 and 2 is kept too.
+    judged = store.sql(
+        "SELECT avg(if(p = 0, 1.5, p) - 1) * 100 AS rate, sum(usd) AS usd FROM (SELECT spent_usd AS usd, "
+        "CAST(responses.metadata->>'preference' AS DOUBLE) AS p FROM responses JOIN requests ON requests.id = request_id "
+        "WHERE purpose = 'judge')"
+    ).iloc[0]
+    assert judged["rate"] == pytest.approx(published["win_rate"], rel=1e-12)
+    assert judged["usd"] == pytest.approx(frame["price_usd"].sum(), rel=1e-9)

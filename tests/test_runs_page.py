@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -13,8 +14,10 @@ from test_home import fill, home, in_url
 
 import feedbackloop as fl
 from feedbackloop import queries
+from feedbackloop.identity import utcnow
 from feedbackloop.models import RunEvent
 from feedbackloop.pages import context, run_report
+from feedbackloop.pipeline.charges import unknown_price
 from feedbackloop.queries import overview
 
 ROWS = "".join(
@@ -330,6 +333,30 @@ def test_models_that_cannot_be_asked_from_here_are_refused(store, model, sentenc
     assert page.button(key="start").disabled
 
 
+def test_a_price_that_nobody_knows_has_to_be_allowed(store, monkeypatch) -> None:
+    Path("rows.jsonl").write_text(ROWS)
+    Path("feedbackloop.toml").write_text('[providers.far]\nbase_url = "https://models.example/v1"\n')
+    started = []
+    ended = SimpleNamespace(pid=1, began=utcnow(), ended=True, error="It went no further.")
+    monkeypatch.setattr("feedbackloop.pipeline.launch.start", lambda *_, **options: started.append(options) or ended)
+    page = runs(new="run")
+    page.selectbox(key="new-file").set_value(str(Path("rows.jsonl").absolute())).run()
+    page.text_input(key="new-0-fallbacks").set_value("far:llama").run()
+    assert unknown_price(["far:llama"])[1:] in told(ok(page))
+    assert page.button(key="start").disabled
+    page.checkbox(key="new-unknown-price").check().run()
+    assert not page.button(key="start").disabled
+    page.button(key="start").click().run()
+    assert started == [{"allow_unknown_price": True}]
+
+
+def test_a_new_run_says_what_it_will_be_able_to_show(store) -> None:
+    Path("rows.jsonl").write_text(ROWS)
+    page = runs(new="run")
+    page.selectbox(key="new-file").set_value(str(Path("rows.jsonl").absolute())).run()
+    assert "the smallest win rate that shows is 80% (80% power, 25% ties)" in told(ok(page))
+
+
 def test_a_function_that_ran_before_can_be_chosen_again(store) -> None:
     Path("rows.jsonl").write_text(ROWS)
     Path("mine.py").write_text("def answer(inputs): return inputs['question'].upper()")
@@ -421,6 +448,24 @@ def test_a_row_for_each_answer_works_too_and_columns_can_be_left_out(store) -> N
     page.button(key="rate-blind").click().run()
     assert store.sql("SELECT purpose FROM queues")["purpose"].tolist() == ["leaderboard"]
     assert store.sql("SELECT len(response_ids) AS n FROM exposures")["n"].tolist() == [3]
+
+
+def test_files_of_other_tools_come_in_as_they_are(store) -> None:
+    line = json.dumps({"instruction": "Hello?", "output_1": "Hi", "generator_1": "x", "output_2": "Ho", "generator_2": "y"}
+        | {"annotator": "gpt4", "preference": 2, "odd": 1})  # fmt: skip
+    page = runs(new="answers", rater="Ben")
+    page.file_uploader[0].upload("annotations.jsonl", line.encode()).run()
+    assert "This file holds a judge's annotations of AlpacaEval." in told(ok(page))
+    page.button(key="import").click().run()
+    assert "Imported: 2 answers of x and y to 1 case, 1 vote." in told(ok(page))
+    assert "`odd` (line 1)" in told(page).replace("\\", "")
+    page.button(key="rate-blind").click().run()
+    assert store.sql("SELECT purpose FROM queues")["purpose"].tolist() == ["decision"]
+    # Nothing of it stood on the screen: he is still blind to it.
+    assert store.sql("SELECT count(*) AS n FROM exposures")["n"][0] == 0
+    page = runs(new="answers")
+    page.file_uploader[0].upload("promptfooconfig.yaml", b"prompts: [a]\nproviders: [b]\n").run()
+    assert "The command line turns it into a run spec" in told(ok(page))
 
 
 def test_importing_the_same_again_adds_nothing(store) -> None:

@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from scipy import special
 
 from feedbackloop.stats.interval import Interval, mean_of, proportion_interval, quantile_interval
-from feedbackloop.stats.planning import comparisons_needed, design_effect, minimum_detectable_effect, more_needed
+from feedbackloop.stats.planning import (
+    comparisons_needed,
+    design_effect,
+    detectable_effect,
+    minimum_detectable_effect,
+    more_needed,
+)
 from feedbackloop.stats.sequences import betting_interval, confidence_sequence
 from feedbackloop.stats.significance import holm, mean_interval, paired_difference
 
@@ -76,6 +82,7 @@ def test_latency_percentiles_come_out_as_published(shared: Path) -> None:
 def test_planned_sizes_are_those_of_the_table(rate: float, size: int) -> None:
     assert comparisons_needed(rate - 0.5, 0.25) == size
     assert comparisons_needed(0.5 - rate, 0.25) == size
+    assert detectable_effect(size, 0.25) == pytest.approx(rate - 0.5, rel=5e-3)
 
 
 # Rates.
@@ -332,6 +339,9 @@ def test_an_impossible_effect_is_refused_and_none_is_never_found() -> None:
     with pytest.raises(ValueError, match="impossible"):
         comparisons_needed(0.45, 0.25)
     assert comparisons_needed(0.1, design_effect=2) == pytest.approx(2 * comparisons_needed(0.1), abs=1)
+    assert detectable_effect(200, design_effect=2) == detectable_effect(100)
+    assert detectable_effect(10**9) == pytest.approx(0, abs=1e-4)
+    assert detectable_effect(2) is detectable_effect(0) is None
     assert minimum_detectable_effect(0.01) == pytest.approx(0.028, abs=2e-5)
 
 

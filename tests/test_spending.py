@@ -22,8 +22,8 @@ from feedbackloop.errors import (
 )
 from feedbackloop.models import Attempt
 from feedbackloop.pipeline.engine import Engine
-from feedbackloop.pipeline.spending import Budget, Purse, prompt_size, spent
-from feedbackloop.pricing import Prices, Tokens
+from feedbackloop.pipeline.spending import Budget, Purse, prompt_size
+from feedbackloop.pricing import Prices, Tokens, spent
 from feedbackloop.settings import Limits, Price, Settings
 
 SMALL = {"max_tokens": 100}

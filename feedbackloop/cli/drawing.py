@@ -229,6 +229,18 @@ def checks(found: Sequence[Check]) -> None:
     console().print(table)
 
 
+def sums(columns: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """A table of figures: titles with their cells; the first column names the rows, and the last row is the total."""
+    table = _table()
+    for number, (title, _) in enumerate(columns):
+        table.add_column(title, justify="right" if number else "left", no_wrap=bool(number), overflow="fold")
+    lines = list(zip(*(cells for _, cells in columns), strict=True))
+    for number, cells in enumerate(lines, 1):
+        style = "bold" if number == len(lines) else ""
+        table.add_row(*(Text(printable(cell), style=style) for cell in cells))
+    console().print(table)
+
+
 def counted(counts: dict[str, int]) -> str:
     """The loop as numbers."""
     answers = count(counts["answers"], "answer")

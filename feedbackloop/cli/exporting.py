@@ -28,7 +28,8 @@ def export(  # noqa: PLR0917 - Typer makes options of them
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="What to write; its ending says how: .csv, .jsonl, .parquet, .csv.gz, .jsonl.gz."
+            metavar="FILE",
+            help="What to write; its ending says how: .csv, .jsonl, .parquet, .csv.gz, .jsonl.gz. With --all, a folder.",
         ),
     ],
     store: StoreOption = None,
@@ -50,12 +51,22 @@ def export(  # noqa: PLR0917 - Typer makes options of them
     what: Annotated[
         str | None,
         typer.Option(
+            "--what",
+            "--table",
             metavar="NAME",
             help="answers, votes, a table such as ratings or cases; or preferences: pairs with all that is known of them.",
             show_default="answers",
             rich_help_panel=TABLES,
         ),
     ] = None,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Answers, votes and every table, a file each, into the folder FILE, as --format says (csv).",
+            rich_help_panel=TABLES,
+        ),
+    ] = False,
     raw: Annotated[
         bool,
         typer.Option(
@@ -167,6 +178,7 @@ def export(  # noqa: PLR0917 - Typer makes options of them
     Examples:
       [cyan]feedbackloop export answers.csv[/]
       [cyan]feedbackloop export votes.jsonl --what votes --run 3f2a[/]
+      [cyan]feedbackloop export backup --all --format parquet[/]
       [cyan]feedbackloop export train.jsonl --format openai-dpo --task support[/]
       [cyan]feedbackloop export anna.html --format rating-pack --task support --variants terse,steps --rater Anna[/]
     """
@@ -176,6 +188,11 @@ def export(  # noqa: PLR0917 - Typer makes options of them
 
     if format == _PACK:
         _rating_pack(store, file, task, rater=rater, queue=queue, variants=variants, pairs=pairs, hold=hold)
+        return
+    if everything:
+        if what is not None:
+            raise typer.BadParameter("--all writes every table; leave --what out")
+        _everything(store, file, format or "csv", run=run, raw=raw)
         return
     if rater or queue or variants:
         raise typer.BadParameter(f"--rater, --queue and --variants are for --format {_PACK}")
@@ -210,6 +227,16 @@ def export(  # noqa: PLR0917 - Typer makes options of them
         raw=raw,
     )
     _report(result)
+
+
+def _everything(url: str | None, folder: Path, format: str, *, run: str | None, raw: bool) -> None:
+    from feedbackloop.cli import drawing
+    from feedbackloop.improve.export import export_all
+
+    opened, _ = open_store(url)
+    rows = export_all(opened, folder, format, run=run, raw=raw)
+    drawing.say(f"Wrote {count(len(rows), 'file')} to {folder}:")
+    drawing.pairs((f"{name}.{format}", count(number, "row")) for name, number in rows.items())
 
 
 def _rating_pack(

@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-from feedbackloop.cli import checking, deciding, exporting, moving, opening, releasing, reporting, running, starting
+from feedbackloop.cli import (
+    checking,
+    costing,
+    deciding,
+    exporting,
+    moving,
+    opening,
+    releasing,
+    reporting,
+    running,
+    starting,
+)
 from feedbackloop.cli.wording import printable
 from feedbackloop.errors import FeedbackLoopError
 
@@ -40,6 +51,7 @@ for name, further in (
     ("rollback", releasing.rollback),
     ("policy", releasing.policy),
     ("serve", releasing.serve),
+    ("cost", costing.cost),
     ("doctor", checking.doctor),
 ):
     app.command(name, rich_help_panel="More")(further)

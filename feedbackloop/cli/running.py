@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from feedbackloop.cli.options import StoreOption, open_store, same_store
+from feedbackloop.cli.paying import MaxCostOption, UnknownPriceOption, YesOption, agree_to_resume, agree_to_run, lower
 from feedbackloop.cli.reporting import FailUnderOption, OutputOption, Reporting
 from feedbackloop.cli.wording import duration
 from feedbackloop.wording import ago, count, spend
@@ -42,17 +43,20 @@ def run(  # noqa: PLR0917 - Typer passes options by name
     batch: Annotated[
         bool, typer.Option("--batch", help="By OpenAI's Batch API: half the price, answers within a day.")
     ] = False,
+    max_cost: MaxCostOption = None,
+    allow_unknown_price: UnknownPriceOption = False,
+    yes: YesOption = False,
     output: OutputOption = None,
     fail_under: FailUnderOption = None,
 ) -> None:
     """Put a dataset to models as a spec says, and store the answers.
 
-    The whole dataset is checked before the first call is paid for. Ctrl-C stops cleanly; [cyan]feedbackloop resume[/] goes on. Exits with 100 if the answers do not pass as they should, with 1 on an error.
+    What it comes to is said first. The whole dataset is checked before the first call is paid for. Ctrl-C stops cleanly; [cyan]feedbackloop resume[/] goes on. Exits with 100 if the answers do not pass as they should, with 1 on an error.
 
     \b
     Examples:
       [cyan]feedbackloop run spec.yaml --limit 3[/]
-      [cyan]feedbackloop run spec.yaml --store team.duckdb[/]
+      [cyan]feedbackloop run spec.yaml --store team.duckdb --max-cost 5[/]
       [cyan]feedbackloop run spec.yaml --fail-under 0.9 --output results.xml --output results.html[/]
     """
     from feedbackloop.cli.watching import Watch
@@ -64,6 +68,9 @@ def run(  # noqa: PLR0917 - Typer passes options by name
     read = load_spec(spec)
     reporting = Reporting(output or (), fail_under)
     reporting.refuse(read.graders)
+    executor = "batch" if batch else read.executor
+    read = read.model_copy(update={"budget_usd": lower(read.budget_usd, max_cost), "executor": executor})
+    agree_to_run(read, opened, settings, limit=limit, yes=yes, unknown_price=allow_unknown_price)
     wrap = None if record is None else lambda provider: Recorder(provider, record)
     watch = Watch()
     _see(
@@ -74,8 +81,8 @@ def run(  # noqa: PLR0917 - Typer passes options by name
             settings=settings,
             limit=limit,
             cache=False if no_cache or record else None,
+            allow_unknown_price=allow_unknown_price,
             wrap=wrap,
-            executor="batch" if batch else None,
             progress=progress,
             stop=stop,
         ),
@@ -91,10 +98,15 @@ def resume(  # noqa: PLR0917 - Typer passes options by name
         typer.Argument(metavar="RUN", help="How the run's id begins.", show_default="the newest that is not finished"),
     ] = None,
     store: StoreOption = None,
-    budget: Annotated[
+    max_cost: Annotated[
         float | None,
         typer.Option(
-            min=0.0, metavar="USD", help="For the whole run, with what it spent before.", show_default="the run's own"
+            "--max-cost",
+            "--budget",
+            min=0.0,
+            metavar="USD",
+            help="For the whole run, with what it spent before; may be more than it began with.",
+            show_default="the run's own",
         ),
     ] = None,
     spec: Annotated[
@@ -124,6 +136,8 @@ def resume(  # noqa: PLR0917 - Typer passes options by name
             help="Ask only what has failed, and nothing that was never asked. A failure is shown until there is an answer.",
         ),
     ] = False,
+    allow_unknown_price: UnknownPriceOption = False,
+    yes: YesOption = False,
 ) -> None:
     """Go on with a run: ask only what is missing or failed.
 
@@ -137,10 +151,22 @@ def resume(  # noqa: PLR0917 - Typer passes options by name
     """
     from feedbackloop.cli.watching import Watch
     from feedbackloop.pipeline import resume as go_on
+    from feedbackloop.pipeline.extending import More
     from feedbackloop.spec import load_spec
 
     opened, settings = open_store(store)
     read = None if spec is None else load_spec(spec)
+    more = More(dataset=dataset, repeats=repeats, limit=limit)
+    agree_to_resume(
+        opened,
+        run,
+        settings,
+        budget=max_cost,
+        yes=yes,
+        unknown_price=allow_unknown_price,
+        more=more,
+        spec=read,
+    )
     watch = Watch()
     _see(
         watch,
@@ -153,7 +179,8 @@ def resume(  # noqa: PLR0917 - Typer passes options by name
             limit=limit,
             retry_failed=retry_failed,
             settings=settings,
-            budget_usd=budget,
+            budget_usd=max_cost,
+            allow_unknown_price=allow_unknown_price or None,
             progress=progress,
             stop=stop,
         ),

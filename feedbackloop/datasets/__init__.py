@@ -5,7 +5,8 @@ each pass. Bad input is one sentence with file, line and column, said before any
 """
 
 from feedbackloop.datasets.cases import KEYS, Checked, Dataset, Numbered, as_text, case_of, open_dataset
-from feedbackloop.datasets.files import find_file, rows
+from feedbackloop.datasets.counting import Survey, survey
+from feedbackloop.datasets.files import document, find_file, rows
 from feedbackloop.datasets.row import Row, fault
 
 __all__ = [
@@ -14,10 +15,13 @@ __all__ = [
     "Dataset",
     "Numbered",
     "Row",
+    "Survey",
     "as_text",
     "case_of",
+    "document",
     "fault",
     "find_file",
     "open_dataset",
     "rows",
+    "survey",
 ]

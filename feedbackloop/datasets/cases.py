@@ -87,6 +87,10 @@ class Dataset:
             id_column=self.id_column,
         )
 
+    def rows(self) -> Iterator[Row | Numbered]:
+        """Every row as it stands there, no case made of it yet."""
+        return self._read()
+
     def __iter__(self) -> Iterator[Case]:
         """Unique cases, in the order of the file."""
         seen: set[int] = set()

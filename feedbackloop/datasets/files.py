@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import functools
 import gzip
 import json
 import re
@@ -21,6 +22,16 @@ from feedbackloop.errors import DatasetError
 
 _LISTS = ("cases", "data")  # what a JSON or YAML mapping may call its list of rows
 _FETCHED = 2_000  # parquet rows in memory at a time
+
+LONGEST_LINE = 256 * 2**20
+"""Bytes of one line, which is held in memory."""
+LARGEST_TEXT = 512 * 2**20
+"""Bytes of a JSON or YAML file, unpacked; as it has no rows of its own, it is held in memory, several times as large."""
+MOST_VALUES = 5_000_000
+"""Values of a YAML file with its references written out: a few lines of them can stand for billions."""
+_UNPACKED = 256 * 2**20
+_RATIO = 250
+"""Text shrinks to a tenth, logs to a fiftieth; what unpacks to more than both of these is made to fill memory or disk."""
 
 
 def find_file(source: str | Path) -> Path:
@@ -71,15 +82,26 @@ def _kind(path: Path) -> str:
 def _lines(path: Path) -> Iterator[str]:
     """Physical lines, each with its end, decoded one by one so that a wrong byte is told by its line."""
     number = offset = 0
+    packed = path.suffix.lower() == ".gz"
     try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
-            for number, raw in enumerate(stream, 1):
+        most = max(_UNPACKED, _RATIO * path.stat().st_size)
+        with gzip.open(path) if packed else path.open("rb") as stream:
+            # Never more of a line than may be: a packed file of a few kilobytes can hold one of gigabytes.
+            for number, raw in enumerate(iter(functools.partial(stream.readline, LONGEST_LINE + 1), b""), 1):
+                if len(raw) > LONGEST_LINE:
+                    raise fault(f"this line is longer than {LONGEST_LINE // 2**20} MB; no row is", path, number)
                 text = _first(raw, path) if number == 1 else raw
                 try:
                     yield text.decode("utf-8")
                 except UnicodeDecodeError as error:
                     raise _undecodable(error, path, number, offset + len(raw) - len(text)) from error
                 offset += len(raw)
+                if packed and offset > most:
+                    raise fault(
+                        f"this unpacks to more than {_RATIO} times its size, as no data do; unpack it yourself if it is right",
+                        path,
+                        number,
+                    )
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         message = "the compressed file is cut off or damaged here; make or download it again"
         if number == 0 and isinstance(error, gzip.BadGzipFile):
@@ -87,6 +109,36 @@ def _lines(path: Path) -> Iterator[str]:
         raise fault(message, path, number + 1) from error
     except OSError as error:
         raise fault(f"the file cannot be read: {error.strerror or error}", path) from error
+
+
+def _text(path: Path) -> str:
+    """The whole of a file that has no rows of its own."""
+    parts, size = [], 0
+    for line in _lines(path):
+        size += len(line)
+        if size > LARGEST_TEXT:
+            raise fault(
+                f"this is more than {LARGEST_TEXT // 2**20} MB, too much to be held in memory as one; "
+                "write it as JSON Lines, an object on each line (jq -c '.[]')",
+                path,
+            )
+        parts.append(line)
+    return "".join(parts)
+
+
+def document(path: Path) -> Any:
+    """All that a JSON or YAML file holds, as one value.
+
+    Raises:
+        DatasetError: it cannot be read as what its ending says, or is too large.
+    """
+    if ".json" in _kind(path):
+        return _loads(_text(path), path)
+    node, loader = _composed(path)
+    try:
+        return None if node is None else loader.construct_document(node)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise fault(f"this YAML cannot be read: {' '.join(str(error).split())}", path) from error
 
 
 def _first(raw: bytes, path: Path) -> bytes:
@@ -127,7 +179,7 @@ def _jsonl(path: Path) -> Iterator[Row]:
 
 
 def _json(path: Path) -> Iterator[Row]:
-    text = "".join(_lines(path))
+    text = _text(path)
     if not text.strip():
         return
     at = _list_start(_loads(text, path), text, path)
@@ -169,11 +221,38 @@ def _list_name(whole: Any, path: Path) -> str:
     raise fault("expected a list of rows, or a mapping with that list under 'cases' or 'data'", path)
 
 
+def _composed(path: Path) -> tuple[yaml.Node | None, yaml.SafeLoader]:
+    """A YAML file as nodes, which know their lines, and what makes values of them."""
+    try:
+        loader = yaml.SafeLoader(_text(path))
+        node = loader.get_single_node()
+        if node is not None and _size(node, {}) > MOST_VALUES:
+            raise fault(f"its references stand for more than {MOST_VALUES:,} values; write out what is meant", path)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = (mark.line + 1, mark.column + 1) if mark else (None, None)
+        raise fault(f"this is not valid YAML: {error.problem or error.context}", path, *place) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise fault(f"this YAML cannot be read: {' '.join(str(error).split())}", path) from error
+    return node, loader
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node comes to, what it refers to counted each time; a node within itself is more than any number."""
+    if id(node) not in known:
+        known[id(node)] = MOST_VALUES + 1
+        if isinstance(node, yaml.MappingNode):
+            size = sum(_size(key, known) + _size(value, known) for key, value in node.value)
+        else:
+            size = sum(_size(item, known) for item in node.value) if isinstance(node, yaml.SequenceNode) else 0
+        known[id(node)] = 1 + size
+    return known[id(node)]
+
+
 def _yaml(path: Path) -> Iterator[Row]:
     line: int | None = None
+    node, loader = _composed(path)
     try:
-        loader = yaml.SafeLoader("".join(_lines(path)))
-        node = loader.get_single_node()
         if isinstance(node, yaml.MappingNode):
             lists = {key.value: item for key, item in node.value if isinstance(item, yaml.SequenceNode)}
             node = lists.get(_list_name({key: [] for key in lists}, path))

@@ -213,10 +213,7 @@ def named_task(store: Store, task: str | None) -> str:
         StoreError: there is no such store, or nothing in it.
         UnknownName: there is no such task.
     """
-    if not store.exists():
-        raise StoreError(
-            f"{store.url}: there is no such store yet; `feedbackloop run` or `feedbackloop import` makes it"
-        )
+    store.must_exist()
     known = queries.tasks(store)
     if task is None and not known:
         raise StoreError(f"{store.url}: this store holds no task yet; `feedbackloop run SPEC.yaml` makes one")

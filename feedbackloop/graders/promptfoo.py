@@ -88,6 +88,10 @@ _ELSEWHERE: dict[str, str] = {
 }
 
 
+MODEL_GRADED = frozenset(name for name, advice in _ELSEWHERE.items() if advice is _JUDGE)
+"""Names of assertions that a model judges."""
+
+
 def unknown(name: str, known: list[str]) -> UnknownName:
     """The error for a name that is no grader: what to do instead where promptfoo knows it, else the near names."""
     if (advice := _ELSEWHERE.get(name.replace("_", "-"))) is not None:

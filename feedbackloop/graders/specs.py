@@ -40,6 +40,7 @@ GRADERS = Registry(
         "rouge_l": "feedbackloop.graders.similarity:rouge_l",
         "bleu": "feedbackloop.graders.bleu:bleu",
         "refusal": "feedbackloop.graders.refusals:refusal",
+        "case_checks": "feedbackloop.graders.case_checks:case_checks",
     },
     extras={"bleu": "metrics"},
     group="feedbackloop.graders",

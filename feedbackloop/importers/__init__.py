@@ -4,7 +4,10 @@ Each import reads its whole file before it writes anything, and gives equal cont
 interruption, it adds only what is not there yet.
 """
 
-from feedbackloop.importers.answers import Imported, import_answers
+from feedbackloop.importers.answers import import_answers
+from feedbackloop.importers.file import import_file, known_formats
+from feedbackloop.importers.formats import recognise
+from feedbackloop.importers.intake import Imported
 from feedbackloop.importers.mapping import AnswerMapping, guess_id_column, guess_mapping
 from feedbackloop.importers.rating_pack import ImportedPack, import_rating_pack, is_rating_pack
 from feedbackloop.importers.votes import ImportedVotes, import_votes
@@ -17,7 +20,10 @@ __all__ = [
     "guess_id_column",
     "guess_mapping",
     "import_answers",
+    "import_file",
     "import_rating_pack",
     "import_votes",
     "is_rating_pack",
+    "known_formats",
+    "recognise",
 ]

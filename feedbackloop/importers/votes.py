@@ -8,26 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from feedbackloop.datasets import Row, as_text, fault, find_file, rows
+from feedbackloop.errors import SettingsError
 from feedbackloop.identity import content_id, utcnow
 from feedbackloop.importers.figures import amount, words
+from feedbackloop.importers.intake import WINNERS, Winner
 from feedbackloop.models import Comparison, RaterKind, Rating
 from feedbackloop.registry import near
 from feedbackloop.store import Store
-
-_Winner = Literal["a", "b", "tie", "both_bad"]
-
-_WINNERS: dict[str, _Winner] = {
-    "a": "a",
-    "model_a": "a",
-    "b": "b",
-    "model_b": "b",
-    "tie": "tie",
-    "both_bad": "both_bad",
-    "tie (bothbad)": "both_bad",
-}
 
 _MOST_DAYS = 36_525  # a century; a mistaken unit (seconds, a time stamp) is far beyond it
 
@@ -87,6 +77,8 @@ def import_votes(
     blind: bool = True,
     now: datetime | None = None,
     runs: Mapping[int, str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    winners: Mapping[str, str] | None = None,
 ) -> ImportedVotes:
     """Store the votes of a file as comparisons, and their issues as ratings. Again with the same file, it adds nothing.
 
@@ -100,13 +92,16 @@ def import_votes(
         blind: whether the raters did not know whose answers they saw.
         now: what `days_ago` counts from; the present moment unless given.
         runs: run ids by the numbers that rows give in `run`; a row without one means the newest answers.
+        columns: what the file calls these columns, by the names above: `{"case_id": "question", "winner": "label"}`.
+        winners: what its words for the winner mean: `{"1": "a", "2": "b", "0": "tie"}`.
 
     Raises:
+        SettingsError: `columns` or `winners` names something that there is not.
         DatasetError: a row cannot be read, or the store lacks its case, variant or answer. Nothing is written then.
     """
     path = find_file(source)
-    reader = _Reader(path, task, blind, now or utcnow(), runs or {})
-    found = list(rows(path))
+    reader = _Reader(path, task, blind, now or utcnow(), runs or {}, _words(winners or {}))
+    found = _renamed(list(rows(path)), columns or {}, path)
     names = list({name for row in found if (name := as_text(row.values.get("case_id"))) is not None})
     answers = _load(store, task, names)
     comparisons: dict[str, Comparison] = {}
@@ -119,6 +114,43 @@ def import_votes(
     new = store.append([*comparisons.values(), *ratings.values()], new_only=True)
     raters = tuple(dict.fromkeys(comparison.rater for comparison in comparisons.values()))
     return ImportedVotes(len(comparisons), len(ratings), new, len(found) - len(comparisons), raters)
+
+
+COLUMNS = (
+    *("case_id", "variant_a", "variant_b", "winner", "a_shown_left", "rater", "rater_kind", "seconds", "comment"),
+    *("created_at", "days_ago", "run", "issues"),
+)
+"""What a row of a file of votes may hold."""
+
+
+def _renamed(found: list[Row], columns: Mapping[str, str], path: Path) -> list[Row]:
+    """The rows with their columns called as they are here."""
+    for ours, theirs in columns.items():
+        if ours not in COLUMNS:
+            raise SettingsError(f"votes have no column '{ours}'{near(ours, COLUMNS)}")
+        if theirs not in found[0].values:
+            raise fault(f"there is no column '{theirs}'{near(theirs, found[0].values)}", path)
+    if not columns:
+        return found
+    taken = {*columns, *columns.values()}
+    return [
+        Row(
+            row.line,
+            {name: value for name, value in row.values.items() if name not in taken}
+            | {ours: row.values.get(theirs) for ours, theirs in columns.items()},
+        )
+        for row in found
+    ]
+
+
+def _words(winners: Mapping[str, str]) -> dict[str, Winner]:
+    """Every word for a winner."""
+    for word, meant in winners.items():
+        if meant not in WINNERS:
+            raise SettingsError(
+                f"the winner '{word}' is said to mean '{meant}'; it must be one of {', '.join(WINNERS)}"
+            )
+    return WINNERS | {word.strip().lower(): WINNERS[meant] for word, meant in winners.items()}
 
 
 def _load(store: Store, task: str, names: list[str]) -> _Answers:
@@ -145,6 +177,7 @@ class _Reader:
     blind: bool
     now: datetime
     runs: Mapping[int, str]
+    winners: Mapping[str, Winner]
 
     def vote(self, row: Row, known: _Answers) -> tuple[Comparison, list[Rating]]:
         """The comparison of a row and the issues it names."""
@@ -208,11 +241,11 @@ class _Reader:
                 return text
         raise fault(f"'{names[0]}' is missing", self.path, row.line)
 
-    def _winner(self, row: Row) -> _Winner:
+    def _winner(self, row: Row) -> Winner:
         word = self._required(row, "winner")
-        if word.strip().lower() not in _WINNERS:
-            raise fault(f"winner is '{word}'; it must be one of {', '.join(_WINNERS)}", self.path, row.line)
-        return _WINNERS[word.strip().lower()]
+        if word.strip().lower() not in self.winners:
+            raise fault(f"winner is '{word}'; it must be one of {', '.join(self.winners)}", self.path, row.line)
+        return self.winners[word.strip().lower()]
 
     def _run(self, row: Row) -> str | None:
         name = as_text(row.values.get("run"))

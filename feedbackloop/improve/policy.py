@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from feedbackloop import queries
-from feedbackloop.errors import SettingsError, StoreError, UnknownName
+from feedbackloop.errors import SettingsError, UnknownName
 from feedbackloop.identity import utcnow
 from feedbackloop.models import Policy, Variant
 from feedbackloop.providers import model_name
-from feedbackloop.queries.policies import live, named, policies
+from feedbackloop.queries.policies import live, named, policies, releases
 from feedbackloop.registry import near
 from feedbackloop.settings import Settings
 from feedbackloop.store import Store
@@ -59,10 +59,7 @@ def promote(
         SettingsError: the shares make no sense.
         StoreError: there is no store yet, or it cannot be written.
     """
-    if not store.exists():
-        raise StoreError(
-            f"{store.url}: there is no such store yet; `feedbackloop run` or `feedbackloop import` makes it"
-        )
+    store.must_exist()
     _known_task(store, task)
     chosen = _variant(store, task, variant)
     present = live(store, task)
@@ -94,7 +91,7 @@ def rollback(store: Store, task: str, to: str | None = None) -> Policy:
     if not past:
         raise SettingsError(f"the task '{task}' has no policy yet, so there is nothing to roll back")
     if to is None:
-        steps = _steps(past)
+        steps = releases(past)[-1].steps
         if len(steps) < 2:
             raise SettingsError(
                 f"the task '{task}' has no policy before the live one; name another with `feedbackloop rollback {task} --to ID` "
@@ -126,19 +123,6 @@ def _write(store: Store, present: Policy | None, policy: Policy) -> Policy:
     policy = policy.model_copy(update={"created_at": created})
     store.append([policy])
     return policy
-
-
-def _steps(past: Sequence[Policy]) -> list[Policy]:
-    """The policies as steps forward, oldest first: one that equals an earlier step is a step back to it."""
-    steps: list[Policy] = []
-    for policy in reversed(past):
-        same = next((place for place, step in enumerate(steps) if _same(step, policy)), None)
-        steps = [*steps, policy] if same is None else steps[: same + 1]
-    return steps
-
-
-def _same(one: Policy, other: Policy) -> bool:
-    return (one.weights, one.fallback) == (other.weights, other.fallback)
 
 
 def _known_task(store: Store, task: str) -> None:

@@ -8,9 +8,9 @@ from feedbackloop.errors import BatchIncomplete, OutputInvalid, ProviderError
 from feedbackloop.models import AIRequest, AIResponse
 from feedbackloop.pipeline.engine import Engine, failure
 from feedbackloop.pipeline.resilience import Clock
-from feedbackloop.pipeline.spending import Priced, spent
+from feedbackloop.pipeline.spending import Priced
 from feedbackloop.pipeline.validation import Validate
-from feedbackloop.pricing import Prices
+from feedbackloop.pricing import Prices, spent
 from feedbackloop.providers.batches import BatchState
 from feedbackloop.queries.batches import Batch
 from feedbackloop.wording import count

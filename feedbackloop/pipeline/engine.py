@@ -9,15 +9,15 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from feedbackloop.errors import Halted, ProviderError
+from feedbackloop.errors import CANCELLED, Halted, ProviderError
 from feedbackloop.models import AIRequest, AIResponse, ProcessingStatus
 from feedbackloop.pipeline.cache import Answers, Cache
 from feedbackloop.pipeline.controller import Controller, RateLimit
 from feedbackloop.pipeline.resilience import CALL, Breaker, Call, CircuitBreaker, Clock, Fallback, Halt, Retry, Timeout
-from feedbackloop.pipeline.spending import Budget, Priced, Purse, spent
-from feedbackloop.pipeline.streaming import CANCELLED, Feed, Stream, Unheard
+from feedbackloop.pipeline.spending import Budget, Priced, Purse
+from feedbackloop.pipeline.streaming import Feed, Stream, Unheard
 from feedbackloop.pipeline.validation import Validate, presented
-from feedbackloop.pricing import Prices
+from feedbackloop.pricing import Prices, spent
 from feedbackloop.providers import Provider, create, model_name, provider_name
 from feedbackloop.settings import Limits, Settings
 

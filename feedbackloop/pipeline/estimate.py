@@ -1,19 +1,26 @@
-"""What a run will ask, cost and take, guessed before anything is paid for."""
+"""What a run will ask, cost, take and be able to show, guessed before anything is paid for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from feedbackloop import queries
+from feedbackloop.datasets import open_dataset, survey
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.models import Case, Message
+from feedbackloop.pipeline.charges import unknown_prices
+from feedbackloop.pipeline.extending import More, extended
 from feedbackloop.pricing import BatchPrices, Prices, Tokens
 from feedbackloop.prompts import Prompt
 from feedbackloop.providers import create, model_name, provider_name
 from feedbackloop.providers.simulated import Behaviour, SimulatedProvider
+from feedbackloop.queries.costs import finished_by_variant
 from feedbackloop.queries.overview import ModelHistory, model_history
 from feedbackloop.settings import Limits, Settings, parse
-from feedbackloop.spec import RunSpec, VariantSpec
+from feedbackloop.spec import RunSpec, TaskSpec, VariantSpec
+from feedbackloop.stats.planning import USUAL_TIE_RATE, detectable_effect
 from feedbackloop.store import Store
 
 CHARACTERS_PER_TOKEN = 4.0
@@ -23,8 +30,7 @@ ASSUMED_LATENCY_MS = 3_000.0
 """Of models that have answered nothing yet."""
 LOCAL_CALLS_PER_S = 2_000.0
 """What simulated and recorded answers come at."""
-
-UNPAID = frozenset({"simulated", "recorded"})
+_MADE_UP = frozenset({"simulated", "recorded"})
 """Providers that ask nobody."""
 
 
@@ -47,17 +53,28 @@ class VariantEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A whole run."""
+    """A whole run, or what is left of it."""
 
     cases: int
     repeats: int
     variants: tuple[VariantEstimate, ...]
     seconds: float
+    unknown_prices: tuple[str, ...] = ()
+    """Models, fallbacks included, that are charged for at a price that nobody knows: these have to be allowed."""
+    exact: bool = True
+    """Whether the cases were counted; otherwise they were reckoned from the first rows."""
+    by_batch: bool = False
+    """Whether it is asked by batches, whose time is the provider's: within a day."""
 
     @property
     def calls(self) -> int:
         """How many answers are asked for."""
         return sum(variant.calls for variant in self.variants)
+
+    @property
+    def tokens(self) -> float:
+        """All that is read and written."""
+        return sum(variant.input_tokens + variant.output_tokens for variant in self.variants)
 
     @property
     def cost_usd(self) -> float:
@@ -74,8 +91,96 @@ class Estimate:
         """Whether the length of some model's answers is a mere assumption."""
         return any(not variant.known for variant in self.variants)
 
+    @property
+    def detectable(self) -> float | None:
+        """The smallest win rate above a half that one vote on each case tells from a draw, with 80% power.
 
-def estimate(spec: RunSpec, store: Store, settings: Settings, *, cases: int, sample: Sequence[Case]) -> Estimate:
+        None for a variant alone, and where so few cases could not even show a landslide.
+        """
+        effect = detectable_effect(self.cases) if len(self.variants) > 1 and self.cases else None
+        return None if effect is None else 0.5 + effect
+
+
+def power(found: Estimate) -> str:
+    """What a run will be able to show, as a sentence; the same on the terminal and on the page."""
+    if len(found.variants) < 2:
+        return "With one variant alone there is nothing to compare."
+    basis = f"80% power, {USUAL_TIE_RATE:.0%} ties"
+    if found.detectable is None:
+        return f"With so few cases votes cannot tell two variants apart ({basis})."
+    return f"With one vote on each case, the smallest win rate that shows is {found.detectable:.0%} ({basis})."
+
+
+def estimate_spec(spec: RunSpec, store: Store, settings: Settings, *, limit: int | None = None) -> Estimate:
+    """Guess what a spec comes to from the first rows of its dataset, however long that is.
+
+    Args:
+        spec: what would be run.
+        store: where earlier answers tell how long and slow a model's answers are.
+        settings: prices and limits; relative paths start from the spec's folder.
+        limit: only the first rows; wins over the spec's own.
+
+    Raises:
+        DatasetError: the dataset's first rows cannot be read.
+        PromptError: a prompt does not compile or fails on one of these rows.
+        UnknownName: a model names no known provider.
+    """
+    found = survey(open_dataset(spec.dataset_path, id_column=spec.id_column), limit or spec.limit)
+    settings = settings.model_copy(update={"base": spec.base})
+    return estimate(spec, store, settings, cases=found.cases, sample=found.sample, exact=found.exact)
+
+
+def estimate_rest(
+    store: Store, run_id: str | None, settings: Settings, more: More | None = None, spec: RunSpec | None = None
+) -> Estimate | None:
+    """Guess what is left of a run; None where its dataset was given from Python.
+
+    Args:
+        store: where the run is.
+        run_id: the beginning of its id; by default the newest run that is not finished.
+        settings: prices and limits.
+        more, spec: what is added to it, as in `resume`.
+
+    Raises:
+        SettingsError: that cannot be added.
+        StoreError: there is no such run.
+        DatasetError, PromptError, UnknownName: as for `estimate_spec`.
+    """
+    begun = queries.find_run(store, run_id, unfinished=True).run
+    more = (more or More()) if spec is None else (more or More()).or_as_in(spec, begun)
+    made = extended(begun, queries.variants(store, begun.variants), more)
+    run, variants, kept = made.run, made.variants, made.run.settings
+    if kept.get("source") is None:
+        return None
+    fields = VariantSpec.model_fields
+    rest = RunSpec(
+        task=TaskSpec(name=run.task),
+        dataset=str(kept["source"]),
+        id_column=kept.get("id_column"),
+        variants=[VariantSpec(**{name: getattr(variant, name) for name in fields}) for variant in variants],
+        limits=Limits.model_validate(kept.get("limits") or {}),
+        repeats=run.repeats,
+        limit=kept.get("limit"),
+        executor=kept.get("executor") or "async",
+        base=Path(kept.get("base") or Path.cwd()),
+    )
+    finished = finished_by_variant(store, run.id)
+    done = {variant.name: finished.get(variant.id, 0) for variant in variants}
+    found = survey(open_dataset(rest.dataset_path, id_column=rest.id_column), rest.limit)
+    settings = settings.model_copy(update={"base": rest.base})
+    return estimate(rest, store, settings, cases=found.cases, sample=found.sample, exact=found.exact, done=done)
+
+
+def estimate(
+    spec: RunSpec,
+    store: Store,
+    settings: Settings,
+    *,
+    cases: int,
+    sample: Sequence[Case],
+    exact: bool = True,
+    done: Mapping[str, int] | None = None,
+) -> Estimate:
     """Guess what a spec comes to.
 
     Args:
@@ -84,6 +189,8 @@ def estimate(spec: RunSpec, store: Store, settings: Settings, *, cases: int, sam
         settings: prices and limits.
         cases: how many there are in all.
         sample: some of them, which the prompts are measured on.
+        exact: whether the cases were counted.
+        done: answers that there are already, by variant.
 
     Raises:
         PromptError: a prompt does not compile or fails on a case.
@@ -91,16 +198,17 @@ def estimate(spec: RunSpec, store: Store, settings: Settings, *, cases: int, sam
     """
     models = [model_name(variant.model, settings) for variant in spec.variants]
     history = model_history(store, models)
-    prices = BatchPrices(settings) if spec.executor == "batch" else Prices(settings)
-    calls = cases * spec.repeats
+    by_batch = spec.executor == "batch"
+    prices = BatchPrices(settings) if by_batch else Prices(settings)
     made = []
     seconds = 0.0
     for variant, model in zip(spec.variants, models, strict=True):
+        calls = max(0, cases * spec.repeats - (done or {}).get(variant.name, 0))
         past = history.get(model, ModelHistory(None, None))
         provider = provider_name(model, settings)
         output = _output_tokens(variant, past)
         one = Tokens(round(_input_tokens(variant, sample, settings)), round(output))
-        cost = 0.0 if provider in UNPAID else _cost(prices, model, one, settings)
+        cost = 0.0 if provider in _MADE_UP else _cost(prices, model, one, settings)
         made.append(
             VariantEstimate(
                 name=variant.name,
@@ -109,12 +217,13 @@ def estimate(spec: RunSpec, store: Store, settings: Settings, *, cases: int, sam
                 input_tokens=one.input * calls,
                 output_tokens=one.output * calls,
                 cost_usd=None if cost is None else cost * calls,
-                known=past.output_tokens is not None or provider in UNPAID,
+                known=past.output_tokens is not None or provider in _MADE_UP,
             )
         )
         limits = _limits(spec.limits or settings.limits, provider, settings)
         seconds += _seconds(variant, provider, past, limits, calls=calls, tokens=(one.input + one.output) * calls)
-    return Estimate(cases, spec.repeats, tuple(made), seconds)
+    asked = (model for variant in spec.variants for model in (variant.model, *variant.fallbacks))
+    return Estimate(cases, spec.repeats, tuple(made), seconds, unknown_prices(asked, settings), exact, by_batch)
 
 
 def cannot_ask(variant: VariantSpec, settings: Settings) -> str | None:
@@ -195,7 +304,7 @@ def _seconds(
     variant: VariantSpec, provider: str, past: ModelHistory, limits: Limits, *, calls: int, tokens: float
 ) -> float:
     """One variant's share of the time: all of a run's calls share its places."""
-    if provider in UNPAID and not variant.params.get("realtime"):
+    if provider in _MADE_UP and not variant.params.get("realtime"):
         return calls / LOCAL_CALLS_PER_S
     each = past.latency_ms if past.latency_ms is not None else ASSUMED_LATENCY_MS
     waits = [each / 1000 * max(calls / limits.concurrency, 1.0)]

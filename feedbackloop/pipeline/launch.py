@@ -21,6 +21,8 @@ from feedbackloop.queries import RunStatus
 from feedbackloop.spec import RunSpec, VariantSpec
 from feedbackloop.store import Store
 
+_ALLOWED = "--allow-unknown-price"
+
 LOG_TAIL = 20_000
 """Bytes of a log that are looked through for the error at its end."""
 
@@ -82,15 +84,21 @@ class Launched:
         self._ended.set()
 
 
-def start(spec: Path, store: Store) -> Launched:
+def start(spec: Path, store: Store, *, allow_unknown_price: bool = False) -> Launched:
     """Run a spec as `feedbackloop run SPEC` does, in the background; its log lies beside it.
 
     Whether it came to a run shows in the store (`queries.overview.run_of_process`), or in `error` if it ended before.
 
+    Args:
+        spec: the file.
+        store: where everything goes.
+        allow_unknown_price: ask models too whose price nobody knows.
+
     Raises:
         StoreError: no process can be started, or its log not be written.
     """
-    return Launched(store, ["run", str(spec)], spec.with_suffix(".log"))
+    words = ["run", str(spec), *([_ALLOWED] if allow_unknown_price else [])]
+    return Launched(store, words, spec.with_suffix(".log"))
 
 
 def attempt(spec: RunSpec, store: Store, rows: int = 3) -> Launched:
@@ -102,7 +110,8 @@ def attempt(spec: RunSpec, store: Store, rows: int = 3) -> Launched:
     file = store.folder / f".try-{new_id()[:8]}.yaml"
     _write(file, spec_text(spec, file.parent))
     log = file.with_suffix(".log")
-    return Launched(store, ["run", str(file), "--limit", str(rows)], log, passing=(file, log))
+    # What a few rows cost is what one tries them for, too.
+    return Launched(store, ["run", str(file), "--limit", str(rows), _ALLOWED], log, passing=(file, log))
 
 
 def resume(store: Store, run_id: str) -> Launched:

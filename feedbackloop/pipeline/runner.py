@@ -21,8 +21,9 @@ from feedbackloop.graders import create
 from feedbackloop.identity import utcnow
 from feedbackloop.models import Run, Task, Variant
 from feedbackloop.pipeline.batch import BatchPart
+from feedbackloop.pipeline.charges import refuse_unknown_prices
 from feedbackloop.pipeline.engine import Engine
-from feedbackloop.pipeline.extending import More, added, more_repeats
+from feedbackloop.pipeline.extending import More, extended
 from feedbackloop.pipeline.part import Part
 from feedbackloop.pipeline.progress import Progress, RunResult
 from feedbackloop.pipeline.resilience import Clock
@@ -52,6 +53,7 @@ async def run(
     cache: bool | None = None,
     stream: bool = False,
     executor: str = "async",
+    allow_unknown_price: bool = False,
     settings: Settings | None = None,
     id_column: str | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -77,6 +79,7 @@ async def run(
         stream: have answers streamed, so that the time to their first token and their tokens a second are known.
         executor: `async` asks call by call; `batch` submits what is missing to OpenAI's Batch API, for half the price and within
             a day.
+        allow_unknown_price: ask models too that are charged for at a price that nobody knows; no budget holds for these.
         id_column: which column of the dataset is a row's id, if not `id`.
         progress: called about four times a second, and at the end.
         stop: set it to stop cleanly: calls in flight are waited for.
@@ -84,7 +87,7 @@ async def run(
 
     Raises:
         DatasetError: the dataset cannot be read, or a row lacks a variable; before anything is asked or stored.
-        SettingsError: a variant, grader or model cannot work; before anything is asked or stored.
+        SettingsError: a variant, grader or model cannot work, or its price is not known; before anything is asked or stored.
         StoreError: the store cannot be written; what was written before stays, and `resume` goes on.
     """
     settings = settings or Settings.load()
@@ -108,6 +111,7 @@ async def run(
         "cache": cache,
         "stream": stream,
         "executor": executor,
+        "allow_unknown_price": allow_unknown_price,
     }
     clock = clock or Clock()
     made = Run(
@@ -120,6 +124,9 @@ async def run(
         git_commit=_git_commit(settings.base),
         created_at=clock.utc(),
     )
+    engine = Engine(settings, limits=limits, budget_usd=budget_usd, cache=cache, stream=stream, wrap=wrap, clock=clock)
+    if not allow_unknown_price:
+        refuse_unknown_prices(records, engine)
     part = made_by(
         store=Store(store) if isinstance(store, str | os.PathLike) else store,
         run=made,
@@ -127,9 +134,7 @@ async def run(
         variants=records,
         dataset=opened.head(limit) if limit else opened,
         graders=[create(grader, settings.base) for grader in graders],
-        engine=Engine(
-            settings, limits=limits, budget_usd=budget_usd, cache=cache, stream=stream, wrap=wrap, clock=clock
-        ),
+        engine=engine,
         clock=clock,
         progress=progress,
         stop=stop or asyncio.Event(),
@@ -191,6 +196,7 @@ async def resume(
     graders: Sequence[Any] | None = None,
     limits: Limits | None = None,
     budget_usd: float | None = None,
+    allow_unknown_price: bool | None = None,
     settings: Settings | None = None,
     progress: Callable[[Progress], None] | None = None,
     stop: asyncio.Event | None = None,
@@ -211,6 +217,7 @@ async def resume(
         graders: needed if it began with functions given from Python.
         limits: how hard targets may be asked; by default as it began.
         budget_usd: for the whole run, what it spent before included; by default what it began with.
+        allow_unknown_price: as in `run`; by default what it began with.
 
     Raises:
         StoreError: there is no such run.
@@ -222,7 +229,7 @@ async def resume(
         raise queries.still_running(status.run.id)
     if "imported" in kept:
         raise StoreError(f"run {status.run.id[:8]} holds answers made elsewhere; import them again to complete it")
-    more = More(dataset, id_column, variants, repeats, limit, limits)
+    more = More(dataset, id_column, _variants(variants) if variants else (), repeats, limit, limits)
     if spec is not None:
         more = more.or_as_in(spec, status.run)
     base = Path(kept.get("base") or Path.cwd())
@@ -238,44 +245,33 @@ async def resume(
                 f"run {status.run.id[:8]} had graders given from Python; give them again: resume(..., graders=...)"
             )
         graders = kept.get("graders") or []
-    limit = kept.get("limit") if more.limit is None else more.limit or None
-    id_column = more.id_column or kept.get("id_column")
-    opened = open_dataset(source, id_column=id_column)
-    limits = more.limits or Limits.model_validate(kept.get("limits") or {})
-    given = _variants(more.variants) if more.variants else []
-    records = added(status.run, queries.variants(store, status.run.variants), given)
-    changed = {
-        "source": opened.source,
-        "id_column": id_column,
-        "limit": limit,
-        "limits": limits.model_dump(exclude_defaults=True),
-    }
+    made = extended(status.run, queries.variants(store, status.run.variants), more)
+    going = made.run.settings
+    opened = open_dataset(source, id_column=going.get("id_column"))
+    limit = going.get("limit")
     clock = clock or Clock()
+    engine = Engine(
+        settings,
+        limits=Limits.model_validate(going.get("limits") or {}),
+        budget_usd=budget_usd if budget_usd is not None else kept.get("budget_usd"),
+        cache=bool(kept.get("cache", True)),
+        stream=bool(kept.get("stream")),
+        wrap=wrap,
+        clock=clock,
+    )
+    # Runs that began before prices were asked for have nothing written down, and may go on.
+    if not (kept.get("allow_unknown_price", True) if allow_unknown_price is None else allow_unknown_price):
+        refuse_unknown_prices(made.variants, engine)
     part = _executor(kept.get("executor") or "async", wrap)(
         store=store,
-        run=status.run.model_copy(
-            update={
-                "dataset": opened.name,
-                "variants": [variant.id for variant in records],
-                "repeats": more_repeats(status.run, more.repeats),
-                "settings": kept | changed,
-            }
-        ),
+        run=made.run.model_copy(update={"dataset": opened.name, "settings": going | {"source": opened.source}}),
         before=status.run,
         only_failed=retry_failed,
         task=None,
-        variants=records,
+        variants=made.variants,
         dataset=opened.head(limit) if limit else opened,
         graders=[create(grader, base) for grader in graders],
-        engine=Engine(
-            settings,
-            limits=limits,
-            budget_usd=budget_usd if budget_usd is not None else kept.get("budget_usd"),
-            cache=bool(kept.get("cache", True)),
-            stream=bool(kept.get("stream")),
-            wrap=wrap,
-            clock=clock,
-        ),
+        engine=engine,
         clock=clock,
         progress=progress,
         stop=stop or asyncio.Event(),

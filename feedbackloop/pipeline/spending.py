@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from feedbackloop.errors import BudgetExceeded, OutputInvalid, ProviderError, ProviderTimeout
+from feedbackloop.errors import BudgetExceeded, OutputInvalid, ProviderError
 from feedbackloop.models import AIRequest, AIResponse, Attempt, ProcessingStatus
 from feedbackloop.pipeline.resilience import CALL, Clock
-from feedbackloop.pipeline.streaming import CANCELLED, Feed
-from feedbackloop.pricing import Prices, Tokens
+from feedbackloop.pipeline.streaming import Feed
+from feedbackloop.pricing import Prices, Tokens, spent
 from feedbackloop.providers import Provider
 
 CHARACTERS_PER_TOKEN = 3.0
@@ -23,9 +23,6 @@ CHARACTERS_PER_TOKEN = 3.0
 DEFAULT_MAX_TOKENS = 2048
 
 COUNTS = ("tokens_used", "input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
-
-MAYBE_CHARGED = frozenset({None, ProviderTimeout.__name__, OutputInvalid.__name__, CANCELLED})
-"""How attempts end that a model worked on: with an answer, with one that cannot be used, or unknown to us."""
 
 
 class Priced:
@@ -98,12 +95,14 @@ class Priced:
         if latency_ms is None and self._live:
             latency_ms = (self._clock.now() - began) * 1000
         cost = _figure(response.cost_usd)
+        # Prices change, some with the hour: what counts is when the answer came, which the response keeps.
+        answered = self._clock.utc()
         read, written = response.input_tokens, response.output_tokens
         if read is not None and written is not None and not known:
             tokens = Tokens(read, written, response.cached_tokens or 0, response.cache_write_tokens or 0)
             if cost is None and tokens.cached + tokens.cache_write <= read:
                 cost = self._prices.cost(
-                    request.model, tokens, base_url=self._base_url, reported=response.provider_model, at=start
+                    request.model, tokens, base_url=self._base_url, reported=response.provider_model, at=answered
                 )
             if response.tokens_used is None:
                 known["tokens_used"] = read + written
@@ -129,7 +128,7 @@ class Priced:
             "cost_usd": cost,
             "cached": False,
             "attempts": [attempt],
-            "created_at": self._clock.utc(),
+            "created_at": answered,
         }
         return response.model_copy(update=known)
 
@@ -146,20 +145,6 @@ class Priced:
         if feed := CALL.get().feed:
             feed.ended(attempt)
         return attempt
-
-
-def spent(attempts: list[Attempt]) -> float | None:
-    """USD over all attempts, or None if one of them may have been charged and its price is not known.
-
-    An attempt that was refused before a model worked on it cost nothing.
-    """
-    total = 0.0
-    for attempt in attempts:
-        if attempt.cost_usd is not None:
-            total += attempt.cost_usd
-        elif attempt.error_type in MAYBE_CHARGED:
-            return None
-    return total
 
 
 def prompt_size(request: AIRequest) -> int:
@@ -187,7 +172,7 @@ class Purse:
             if self.spent_usd + worst_usd > self.limit_usd or not self.reservations:
                 raise BudgetExceeded(
                     f"the budget of ${self.limit_usd:g} is used up: ${self.spent_usd:.4f} is spent and the next call could "
-                    f"cost ${worst_usd:.4f}; go on with a larger one: feedbackloop resume --budget USD"
+                    f"cost ${worst_usd:.4f}; go on with a larger one: feedbackloop resume --max-cost USD"
                 )
             settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(settled)

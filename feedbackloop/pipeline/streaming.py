@@ -12,10 +12,8 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from feedbackloop.errors import CANCELLED
 from feedbackloop.models import AIResponse, Attempt
-
-CANCELLED = "cancelled"
-"""The `error_type` of an answer whose reader left."""
 
 
 class Feed:

@@ -39,6 +39,7 @@ from feedbackloop.providers.batches import Batches
 from feedbackloop.providers.endpoint import Endpoint, find_base_url
 from feedbackloop.settings import Settings
 from feedbackloop.text import storable
+from feedbackloop.usage import read_usage
 
 DEFAULT_MAX_TOKENS = 2048
 
@@ -337,24 +338,19 @@ def _answer(data: object, request: AIRequest, endpoint: Endpoint, latency_ms: fl
         raise OutputInvalid(endpoint.scrub(f"{name} answered without text{_instead(message)}"))
     output, repaired = storable(content)
     usage = data.get("usage")
-    figures = usage if isinstance(usage, dict) else {}
-    read = _figures(figures, "prompt_tokens_details")
-    input_tokens, output_tokens = _count(figures, "prompt_tokens"), _count(figures, "completion_tokens")
-    total = _count(figures, "total_tokens")
-    if total is None and input_tokens is not None and output_tokens is not None:
-        total = input_tokens + output_tokens
+    tokens = read_usage(usage)
     return AIResponse(
         request_id=request.id,
         output=output,
         model_used=request.model,
         latency_ms=latency_ms,
-        tokens_used=total,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        cached_tokens=_count(read, "cached_tokens"),
-        cache_write_tokens=_count(read, "cache_write_tokens"),
-        reasoning_tokens=_count(_figures(figures, "completion_tokens_details"), "reasoning_tokens"),
-        usage=figures or None,
+        tokens_used=tokens.total,
+        input_tokens=tokens.input,
+        output_tokens=tokens.output,
+        cached_tokens=tokens.cached,
+        cache_write_tokens=tokens.cache_write,
+        reasoning_tokens=tokens.reasoning,
+        usage=usage if usage and isinstance(usage, dict) else None,
         finish_reason=_text(choice.get("finish_reason")),
         provider_model=_text(data.get("model")),
         metadata={"repaired": repaired} if repaired else {},
@@ -368,16 +364,6 @@ def _instead(message: object) -> str:
         return " but with a call of a tool"
     refusal = message.get("refusal")
     return f": {refusal}" if isinstance(refusal, str) else ""
-
-
-def _figures(usage: dict[str, Any], name: str) -> dict[str, Any]:
-    details = usage.get(name)
-    return details if isinstance(details, dict) else {}
-
-
-def _count(figures: dict[str, Any], name: str) -> int | None:
-    value = figures.get(name)
-    return value if type(value) is int and 0 <= value < 2**63 else None
 
 
 def _text(value: object) -> str | None:

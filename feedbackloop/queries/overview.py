@@ -108,6 +108,7 @@ def counts(store: Store) -> dict[str, int]:
             WITH cells AS (
                 SELECT {_cell(connection)} AS cell, response.status = 'completed' AS done
                 FROM responses response JOIN requests request ON request.id = response.request_id
+                WHERE request.purpose = 'answer'
             ), summed AS (SELECT {_ANSWERS} AS answers, {_CELLS} AS cells FROM cells)
             SELECT (SELECT count(DISTINCT id) FROM runs), (SELECT count(DISTINCT id) FROM cases), answers, cells - answers,
                    (SELECT count(*) FROM comparisons WHERE {_CURRENT_VOTES}),

@@ -60,6 +60,31 @@ def comparisons_needed(
     return max(1, round(design_effect * variance * (_quantiles(power, alpha) / effect) ** 2))
 
 
+def detectable_effect(
+    comparisons: int,
+    tie_rate: float = USUAL_TIE_RATE,
+    *,
+    power: float = 0.8,
+    alpha: float = 0.05,
+    design_effect: float = 1.0,
+) -> float | None:
+    """The smallest effect that so many comparisons find: `comparisons_needed` the other way round.
+
+    effect^2 = z^2 (1 - tie_rate) / 4 / (n / DEFF + z^2), z = z_{1-alpha/2} + z_power, since the variance shrinks with the effect.
+
+    Returns:
+        A distance of a win rate from 0.5, at most (1 - tie_rate) / 2; None where even such a landslide would be missed.
+
+    Raises:
+        ValueError: a tie rate outside of 0 to 1.
+    """
+    if not 0 <= tie_rate < 1:
+        raise ValueError(f"a tie rate of {tie_rate} is impossible")
+    squared = _quantiles(power, alpha) ** 2
+    effect = math.sqrt(squared * (1 - tie_rate) / 4 / (comparisons / design_effect + squared))
+    return effect if effect <= (1 - tie_rate) / 2 else None
+
+
 def minimum_detectable_effect(se: float, *, power: float = 0.8, alpha: float = 0.05) -> float:
     """The effect that data with this standard error find with this power, on the scale of the standard error: 2.8 se."""
     return _quantiles(power, alpha) * se

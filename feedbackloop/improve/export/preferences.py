@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +13,11 @@ from typing import Any, get_args
 import pyarrow.parquet as pq
 
 from feedbackloop import queries
-from feedbackloop.errors import DatasetError, FeedbackLoopError, SettingsError, StoreError, UnknownName
-from feedbackloop.identity import new_id
+from feedbackloop.errors import DatasetError, SettingsError, UnknownName
 from feedbackloop.improve.export.confidence import confidence
 from feedbackloop.improve.export.example import LENGTHS, Example, Unusable, alternates, read_example
 from feedbackloop.improve.export.formats import FORMATS, Format
-from feedbackloop.improve.export.sinks import JsonLines
+from feedbackloop.improve.export.sinks import JsonLines, beside
 from feedbackloop.models import RaterKind
 from feedbackloop.queries.preferences import Gathered, Source, Wanted, asked_tasks, gather
 from feedbackloop.registry import near
@@ -142,10 +140,7 @@ def export_preferences(
     """
     chosen: Format = FORMATS.get(format)
     target = _target(Path(path), chosen, format)
-    if not store.exists():
-        raise StoreError(
-            f"{store.url}: there is no such store yet; `feedbackloop run` or `feedbackloop import` makes it"
-        )
+    store.must_exist()
     wanted = Wanted(
         sources=_sources(chosen, format, sources),
         task=_known_task(store, task),
@@ -161,8 +156,7 @@ def export_preferences(
         min_margin=min_margin,
         every_vote=every_vote,
     )
-    folder = target.absolute().with_name(f".{target.name}.{new_id()[:8]}.part")
-    try:
+    with beside(target) as folder:
         folder.mkdir()
         found = gather(store, chosen.kind, wanted, folder, confidence=confidence)
         writing = _Writing(chosen, per_case=per_case, keep_refusals=keep_refusals, same_prompt=same_prompt)
@@ -175,13 +169,6 @@ def export_preferences(
         if evidence is not None:
             (folder / "evidence").replace(evidence)
         (folder / "rows").replace(target)
-    except FeedbackLoopError:
-        raise
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise StoreError(f"{target}: could not be written: {reason}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return writing.result(target, evidence, format, found, digest, kinds=wanted.kinds)
 
 

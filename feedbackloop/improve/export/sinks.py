@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feedbackloop.errors import FeedbackLoopError, StoreError
+from feedbackloop.identity import new_id
 from feedbackloop.improve.export.spreadsheet import harmless
 
 # Line ends to some readers of "one object per line", though not to JSON.
@@ -20,6 +24,28 @@ _BATCH = 1000
 
 # Made once: a new encoder for each row would take longer than the row.
 _encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+@contextlib.contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """A path in the file's own folder, to be made a file or a folder and then moved to its place; what is left of it goes away.
+
+    Raises:
+        StoreError: whatever went wrong, as one sentence about the file.
+    """
+    temporary = target.absolute().with_name(f".{target.name}.{new_id()[:8]}.part")
+    try:
+        yield temporary
+    except FeedbackLoopError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise StoreError(f"{target}: could not be written: {reason}") from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
 
 
 class Sink(Protocol):

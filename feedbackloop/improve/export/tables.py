@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feedbackloop import queries
-from feedbackloop.errors import FeedbackLoopError, SettingsError, StoreError, UnknownName
-from feedbackloop.identity import new_id
-from feedbackloop.improve.export.spreadsheet import FORMULA
+from feedbackloop.errors import SettingsError, UnknownName
+from feedbackloop.improve.export.sinks import beside
+from feedbackloop.improve.export.spreadsheet import FORMULA, NEGATIVE
 from feedbackloop.models import TABLES
 from feedbackloop.registry import near
 from feedbackloop.store import Store
@@ -83,40 +83,78 @@ def export(
     """
     target = Path(path)
     ending = _ending(target, what, format)
-    if not store.exists():
-        raise StoreError(
-            f"{store.url}: there is no such store yet; `feedbackloop run` or `feedbackloop import` makes it"
-        )
-    condition = ""
-    if run is not None:
-        if what not in _OF_RUN:
-            raise SettingsError(f"'{what}' does not belong to runs; leave the run out")
-        run_id = queries.find_run(store, run).run.id.replace("'", "''")  # COPY takes no parameters
-        condition = " WHERE " + _OF_RUN[what].replace("$run", f"'{run_id}'")
-    temporary = target.absolute().with_name(f".{target.name}.{new_id()[:8]}.part")
-    try:
+    store.must_exist()
+    condition = "" if run is None else _of_run(store, run, what)
+    with beside(target) as temporary:
         with store.lease() as connection:
-            selected = f"SELECT {_columns(connection, what, ending, raw=raw)} FROM {what}{condition}"
-            if what in _ORDER:
-                selected += f" ORDER BY {_ORDER[what]}"
-            else:
-                # 500,000 responses take 260 MB so, and 1 GB otherwise.
-                connection.execute("SET preserve_insertion_order = false")
-            place = str(temporary).replace("'", "''")
-            try:
-                connection.execute(f"COPY ({selected}) TO '{place}' ({_FORMATS[ending]})")
-                row = connection.fetchall()[0]
-            finally:
-                connection.execute("RESET preserve_insertion_order")  # it is the process's, not this connection's
+            rows = _copy(connection, what, condition, temporary, ending, raw=raw)
         temporary.replace(target)
-    except FeedbackLoopError:
-        raise
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise StoreError(f"{target}: could not be written: {reason}") from error
+    return rows
+
+
+def export_all(
+    store: Store, folder: str | Path, format: str = "csv", *, run: str | None = None, raw: bool = False
+) -> dict[str, int]:
+    """Write both views and every table into a folder, a file each, all of one moment; returns how many rows, by name.
+
+    Files of these names are replaced once all are written; whatever else is in the folder stays.
+
+    Args:
+        store: where from.
+        folder: where to; it is made if it is not there.
+        format: csv, jsonl or parquet; also csv.gz and jsonl.gz.
+        run: only what belongs to the run whose id begins so; what belongs to no run is left out.
+        raw: leave texts in CSV as they are, also those that a spreadsheet would run as formulas.
+
+    Raises:
+        SettingsError: the format is none of these, or `folder` is a file or lies in a folder that is not there.
+        StoreError: there is no such store or run, or the files cannot be written.
+    """
+    target = Path(folder)
+    ending = f".{format}"
+    if ending not in _FORMATS:
+        raise SettingsError(f"tables are written as {', '.join(name[1:] for name in _FORMATS)}, not as {format}")
+    if target.is_file():
+        raise SettingsError(f"{target}: this is a file; give the name of a folder")
+    if not target.absolute().parent.is_dir():
+        raise SettingsError(f"{target}: there is no folder {target.absolute().parent}; make it first")
+    store.must_exist()
+    wanted = [what for what in EXPORTS if run is None or what in _OF_RUN]
+    conditions = {what: "" if run is None else _of_run(store, run, what) for what in wanted}
+    with beside(target) as temporary:
+        temporary.mkdir()
+        with store.lease() as connection:
+            rows = {
+                what: _copy(connection, what, conditions[what], temporary / f"{what}{ending}", ending, raw=raw)
+                for what in wanted
+            }
+        target.mkdir(exist_ok=True)
+        for what in wanted:
+            (temporary / f"{what}{ending}").replace(target / f"{what}{ending}")
+    return rows
+
+
+def _of_run(store: Store, run: str, what: str) -> str:
+    """SQL for what belongs to a run."""
+    if what not in _OF_RUN:
+        raise SettingsError(f"'{what}' does not belong to runs; leave the run out")
+    run_id = queries.find_run(store, run).run.id.replace("'", "''")  # COPY takes no parameters
+    return " WHERE " + _OF_RUN[what].replace("$run", f"'{run_id}'")
+
+
+def _copy(connection: DuckDBPyConnection, what: str, condition: str, target: Path, ending: str, *, raw: bool) -> int:
+    selected = f"SELECT {_columns(connection, what, ending, raw=raw)} FROM {what}{condition}"
+    if what in _ORDER:
+        selected += f" ORDER BY {_ORDER[what]}"
+    else:
+        # 500,000 responses take 260 MB so, and 1 GB otherwise.
+        connection.execute("SET preserve_insertion_order = false")
+    place = str(target).replace("'", "''")
+    try:
+        connection.execute(f"COPY ({selected}) TO '{place}' ({_FORMATS[ending]})")
+        return int(connection.fetchall()[0][0])
     finally:
-        temporary.unlink(missing_ok=True)
-    return int(row[0])
+        connection.execute("RESET preserve_insertion_order")  # it is the process's, not this connection's
 
 
 def _ending(target: Path, what: str, format: str | None) -> str:
@@ -157,8 +195,7 @@ def _value(name: str, kind: str, ending: str, *, raw: bool) -> str:
     )
     if text is None:
         return name
-    # JSON that is a bare negative number is a number and no formula.
-    harmless = " AND json_type(" + name + ") NOT IN ('BIGINT', 'UBIGINT', 'DOUBLE')" if kind == "JSON" else ""
-    return (
-        text if raw else f"CASE WHEN regexp_matches({text}, '{FORMULA}'){harmless} THEN '''' || {text} ELSE {text} END"
-    )
+    if raw:
+        return text
+    risky = f"regexp_matches({text}, '{FORMULA}') AND NOT regexp_full_match({text}, '{NEGATIVE}')"
+    return f"CASE WHEN {risky} THEN '''' || {text} ELSE {text} END"

@@ -13,7 +13,8 @@ from feedbackloop import queries
 from feedbackloop.comparisons import expose, open_queue
 from feedbackloop.comparisons.queues import Purpose
 from feedbackloop.errors import FeedbackLoopError
-from feedbackloop.importers import AnswerMapping, Imported, import_answers
+from feedbackloop.importers import AnswerMapping, Imported, import_answers, import_file, recognise
+from feedbackloop.importers.formats import FORMATS
 from feedbackloop.pages import answer, context, within
 from feedbackloop.pages.starting import data, files, roles
 from feedbackloop.pages.starting.files import Peek
@@ -45,16 +46,67 @@ def draw() -> None:
     with right:
         data.pick(FILE)
         st.caption(
-            "A table with a question and a column of answers for each variant is enough, such as: prompt, model_a, model_b."
+            "A table with a question and a column of answers for each variant is enough, such as: prompt, model_a, model_b. "
+            "Results of promptfoo, OpenAI batches, chat logs, AlpacaEval and arena battles are known as they are."
         )
     path = st.session_state.get(FILE)
     if not path:
         return
     file = Path(path)
     try:
-        _map(file, data.peeked(path, data.stamp(file)))
+        name = _format(path, data.stamp(file))
+        if name == "answers":
+            _map(file, data.peeked(path, data.stamp(file)))
+        else:
+            _take(file, name)
     except FeedbackLoopError as error:
         st.error(answer.escaped(str(error)), icon=":material/error:")
+
+
+@st.cache_data(max_entries=20, show_spinner=False)
+def _format(path: str, stamp: tuple[int, int]) -> str:  # noqa: ARG001 - the stamp is what it is remembered by
+    return recognise(Path(path))
+
+
+def _take(file: Path, name: str) -> None:
+    """A file of another tool, which says itself what is what in it."""
+    if name == "promptfoo-config":
+        st.info(
+            "This is a config of promptfoo: it asks, and holds no answers. The command line turns it into a run spec: "
+            "feedbackloop import promptfooconfig.yaml",
+            icon=":material/info:",
+        )
+        return
+    st.markdown(f"This file holds {'votes' if name == 'votes' else FORMATS.get(name).what}.")
+    store = context.store()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        task = _task(file)
+        mark = f"{store.url} {file} {task} {name}"
+        kept, imported = st.session_state.get(IMPORTED, (None, None))
+        found: Imported | None = imported if kept == mark else None
+        if st.button("Import", type="secondary" if found else "primary", icon=":material/download_done:", key="import"):
+            with st.spinner("Reading and storing what is in it"):
+                found = import_file(file, store, task=task, format=name)
+            st.session_state[IMPORTED] = (mark, found)
+            st.rerun()
+    if found is not None:
+        _after(found, task, None)
+
+
+def _task(file: Path) -> str:
+    """A box for the feature that a file is about."""
+    tasks = context.read(queries.tasks) if context.store().exists() else []
+    stem = file.stem.partition("-")[2] if file.parent.name == files.FOLDER else file.stem
+    proposed = st.query_params.get("task") or files.safe_name(stem)
+    chosen = st.selectbox(
+        "Task",
+        list(dict.fromkeys([proposed, *tasks])),
+        accept_new_options=True,
+        key=f"bring-task-{file.name}",
+        width=280,
+        help="The feature that these answers are about; answers and votes of one task belong together",
+    )
+    return str(chosen or proposed)
 
 
 def _take_linked() -> None:
@@ -124,28 +176,18 @@ def _preview(begin: Peek, chosen: Mapping[str, Role], mapping: AnswerMapping) ->
 
 def _import(file: Path, chosen: Mapping[str, Role], mapping: AnswerMapping) -> None:
     store = context.store()
-    tasks = context.read(queries.tasks) if store.exists() else []
-    stem = file.stem.partition("-")[2] if file.parent.name == files.FOLDER else file.stem
-    proposed = st.query_params.get("task") or files.safe_name(stem)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        task = st.selectbox(
-            "Task",
-            list(dict.fromkeys([proposed, *tasks])),
-            accept_new_options=True,
-            key=f"bring-task-{file.name}",
-            width=280,
-            help="The feature that these answers are about; answers and votes of one task belong together",
-        )
-        imported: Imported | None = _done(file, chosen, str(task))
+        task = _task(file)
+        imported: Imported | None = _done(file, chosen, task)
         if st.button(
             "Import", type="secondary" if imported else "primary", icon=":material/download_done:", key="import"
         ):
             with st.spinner("Reading and storing the answers"):
-                imported = _read(file, chosen, mapping, str(task or proposed))
-            st.session_state[IMPORTED] = (_mark(file, chosen, str(task)), imported)
+                imported = _read(file, chosen, mapping, task)
+            st.session_state[IMPORTED] = (_mark(file, chosen, task), imported)
             st.rerun()
     if imported is not None:
-        _after(imported, str(task), roles.first_case(roles.arranged(file, chosen, store), chosen, mapping))
+        _after(imported, task, roles.first_case(roles.arranged(file, chosen, store), chosen, mapping))
 
 
 def _read(file: Path, chosen: Mapping[str, Role], mapping: AnswerMapping, task: str) -> Imported:
@@ -166,13 +208,17 @@ def _done(file: Path, chosen: Mapping[str, Role], task: str) -> Imported | None:
     return imported if mark == _mark(file, chosen, task) else None
 
 
-def _after(imported: Imported, task: str, shown: str) -> None:
+def _after(imported: Imported, task: str, shown: str | None) -> None:
     """What came in, and the way to rating.
 
     Args:
-        shown: id of the case whose answers stood above with their names.
+        shown: id of the case whose answers stood above with their names, if any did.
     """
     held = f"{count(imported.answers, 'answer')} of {shortened(imported.variants)} to {count(imported.cases, 'case')}"
+    if not imported.answers:
+        held = count(imported.votes, "vote") if imported.votes else f"{count(imported.cases, 'case')} without answers"
+    elif imported.votes:
+        held += f", {count(imported.votes, 'vote')}"
     told = f"Imported: {held}." if imported.new else f"All of it was here already: {held}."
     st.success(answer.escaped(told), icon=":material/check_circle:")
     for note in imported.notes:
@@ -180,6 +226,12 @@ def _after(imported: Imported, task: str, shown: str) -> None:
     if imported.repeated:
         repeated = count(imported.repeated, "answer")
         st.caption(f"{repeated} stood there more than once, to the letter, and counted once.")
+    if imported.left_out:
+        with st.expander(f"Not carried over: {count(len(imported.left_out), 'thing')}", icon=":material/info:"):
+            for what in imported.left_out:
+                st.caption(answer.escaped(what))
+    if not imported.run_id:
+        return
     known = context.rater()
     with st.form("rate", border=False):
         with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -193,11 +245,12 @@ def _after(imported: Imported, task: str, shown: str) -> None:
     within.link("compare", "Compare openly instead", key="compare-openly", run=imported.run_id, task=task)
 
 
-def _rate(imported: Imported, task: str, shown: str, rater: str) -> None:
+def _rate(imported: Imported, task: str, shown: str | None, rater: str) -> None:
     """Open a queue over what came in, and go there."""
     store = context.store()
     run = queries.find_run(store, imported.run_id).run
-    expose(store, rater, shown, overview.responses_of(store, run.id, shown), "import")
+    if shown is not None:
+        expose(store, rater, shown, overview.responses_of(store, run.id, shown), "import")
     purposes: dict[int, Purpose] = {1: "single", 2: "decision"}
     purpose = purposes.get(len(run.variants), "leaderboard")
     queue = open_queue(store, task, run.variants, purpose=purpose, runs=[run.id])

@@ -14,7 +14,8 @@ from feedbackloop.pages.starting.data import FILE, Chosen
 from feedbackloop.pages.starting.files import FOLDER, safe_name
 from feedbackloop.pages.starting.variants import SLOTS, Drawn
 from feedbackloop.pages.wording import duration
-from feedbackloop.pipeline import estimate, launch
+from feedbackloop.pipeline import charges, estimate, launch
+from feedbackloop.pipeline.estimate import Estimate
 from feedbackloop.pipeline.launch import Launched
 from feedbackloop.queries import overview
 from feedbackloop.settings import Settings, parse
@@ -40,7 +41,8 @@ def choose(chosen: Chosen, drawn: Drawn, settings: Settings) -> None:
         trial.offer(spec if drawn.ready else None)
     if spec is None:
         return
-    _told(spec, chosen, settings)
+    found = _told(spec, chosen, settings)
+    allowed = found is not None and _allowed(found)
     text = launch.spec_text(spec, settings.base)
     with st.expander("The spec that this stands for", icon=":material/code:"):
         st.code(text, language="yaml", wrap_lines=True)
@@ -48,7 +50,8 @@ def choose(chosen: Chosen, drawn: Drawn, settings: Settings) -> None:
         st.download_button(
             "Download spec.yaml", text, "spec.yaml", "application/yaml", icon=":material/download:", on_click="ignore"
         )
-    _start(spec, ready=drawn.ready)
+    unknown = found is not None and bool(found.unknown_prices)
+    _start(spec, ready=drawn.ready and (allowed or not unknown), unpriced=unknown)
 
 
 def _spec(chosen: Chosen, drawn: Drawn, settings: Settings) -> RunSpec | None:
@@ -104,13 +107,13 @@ def _task(file: Path) -> str:
     return safe_name(file.stem.partition("-")[2] if file.parent.name == FOLDER else file.stem)
 
 
-def _told(spec: RunSpec, chosen: Chosen, settings: Settings) -> None:
-    """How many calls, at what price, in how long."""
+def _told(spec: RunSpec, chosen: Chosen, settings: Settings) -> Estimate | None:
+    """How many calls, at what price, in how long, and what they can show; none where that cannot be told."""
     try:
         found = estimate.estimate(spec, context.store(), settings, cases=chosen.cases, sample=chosen.sample)
     except FeedbackLoopError as error:
         st.error(answer.escaped(str(error)), icon=":material/error:")
-        return
+        return None
     calls, cost, time = st.columns(3)
     times = f"{count(found.cases, 'row')} x {count(len(found.variants), 'variant')}"
     with calls, st.container(border=True, gap="xsmall", height="stretch"):
@@ -119,8 +122,11 @@ def _told(spec: RunSpec, chosen: Chosen, settings: Settings) -> None:
     with cost, st.container(border=True, gap="xsmall", height="stretch"):
         unknown = found.unpriced
         whole = len(unknown) == len({variant.model for variant in found.variants})
-        st.metric("Cost, about", "unknown" if whole else f"{'at least ' if unknown else ''}{dollars(found.cost_usd)}")
-        if unknown:
+        least = "at least " if unknown or found.unknown_prices else ""
+        st.metric("Cost, about", "unknown" if whole else f"{least}{dollars(found.cost_usd)}")
+        if found.unknown_prices:
+            st.caption("without what has no known price, see below")
+        elif unknown:
             st.caption(
                 answer.escaped(
                     f"The price of {' and '.join(unknown)} is not known; [prices] in feedbackloop.toml can say it."
@@ -137,20 +143,29 @@ def _told(spec: RunSpec, chosen: Chosen, settings: Settings) -> None:
             if not found.assumed
             else f"if an answer takes {estimate.ASSUMED_LATENCY_MS / 1000:.0f} s"
         )
-    if len(spec.variants) < 2:
-        st.caption("With one variant alone there is nothing to compare; add a second above.")
+    st.caption(estimate.power(found) + (" Add a second above." if len(spec.variants) < 2 else ""))
+    return found
 
 
-def _start(spec: RunSpec, *, ready: bool) -> None:
+def _allowed(found: Estimate) -> bool:
+    """Whether a run may ask models whose price is not known; asked only where there are some."""
+    if not found.unknown_prices:
+        return False
+    sentence = charges.unknown_price(found.unknown_prices)
+    st.warning(answer.escaped(f"{sentence[0].upper()}{sentence[1:]}."), icon=":material/warning:")
+    return st.checkbox("Start it all the same: no limit holds for what it costs", key="new-unknown-price")
+
+
+def _start(spec: RunSpec, *, ready: bool, unpriced: bool) -> None:
     launched: Launched | None = st.session_state.get(LAUNCHED)
     busy = launched is not None and not launched.ended and "started" in st.query_params
     pressed = st.button("Start", type="primary", icon=":material/play_arrow:", disabled=not ready or busy, key="start")
     if not ready:
-        st.caption("It can start when what is said in red above is mended.")
+        st.caption("It can start when what is said above is mended or allowed.")
     if pressed:
         folder = context.store().folder
         file = launch.save_spec(spec, folder, safe_name(spec.task.name))
-        launched = st.session_state[LAUNCHED] = launch.start(file, context.store())
+        launched = st.session_state[LAUNCHED] = launch.start(file, context.store(), allow_unknown_price=unpriced)
         st.query_params["started"] = "1"
         busy = True
     if "started" not in st.query_params or launched is None:

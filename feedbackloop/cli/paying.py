@@ -1,0 +1,139 @@
+"""What a run will come to, said before it begins, and the question whether to go on where that costs money."""
+# ruff: noqa: PLC0415 - see the package's docstring
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from feedbackloop.cli.wording import duration
+from feedbackloop.errors import FeedbackLoopError, SettingsError
+from feedbackloop.wording import count, dollars
+
+if TYPE_CHECKING:
+    from feedbackloop.pipeline.estimate import Estimate
+    from feedbackloop.pipeline.extending import More
+    from feedbackloop.settings import Settings
+    from feedbackloop.spec import RunSpec
+    from feedbackloop.store import Store
+
+MaxCostOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-cost",
+        min=0.0,
+        metavar="USD",
+        help="No call is made that could take the spend beyond this; of two limits the lower one counts.",
+        show_default="the spec's budget_usd",
+    ),
+]
+YesOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do not ask before money is spent. Without a terminal nothing is asked.")
+]
+UnknownPriceOption = Annotated[
+    bool,
+    typer.Option("--allow-unknown-price", help="Ask models too whose price nobody knows; no budget holds for them."),
+]
+
+
+def lower(budget_usd: float | None, max_cost: float | None) -> float | None:
+    """The limit that counts, of a spec's budget and `--max-cost`.
+
+    Raises:
+        SettingsError: the limit is 0, with which nothing could be asked.
+    """
+    if max_cost is not None and max_cost <= 0:
+        raise SettingsError("--max-cost is 0; it must be more, or nothing could be asked")
+    return min((limit for limit in (budget_usd, max_cost) if limit is not None), default=None)
+
+
+def agree_to_run(
+    spec: RunSpec, store: Store, settings: Settings, *, limit: int | None, yes: bool, unknown_price: bool
+) -> None:
+    """Say what a run comes to, and ask where it costs money.
+
+    Raises:
+        SettingsError: a price is not known, and that is not allowed.
+        typer.Exit: the answer was no.
+    """
+    from feedbackloop.pipeline.estimate import estimate_spec
+
+    try:
+        found = estimate_spec(spec, store, settings, limit=limit)
+    except FeedbackLoopError:
+        return  # the run meets the same, and says in which line
+    _agree(found, spec.budget_usd, yes=yes, unknown_price=unknown_price)
+
+
+def agree_to_resume(
+    store: Store,
+    run: str | None,
+    settings: Settings,
+    *,
+    budget: float | None,
+    yes: bool,
+    unknown_price: bool,
+    more: More,
+    spec: RunSpec | None,
+) -> None:
+    """Say what is left of a run with what is added to it, and ask where it costs money.
+
+    Raises:
+        SettingsError: a price is not known, and that is not allowed.
+        typer.Exit: the answer was no.
+    """
+    from feedbackloop import queries
+    from feedbackloop.pipeline.estimate import estimate_rest
+
+    try:
+        kept = queries.find_run(store, run, unfinished=True).run
+        found = estimate_rest(store, run, settings, more, spec)
+    except FeedbackLoopError:
+        return  # going on with it meets the same
+    if found is None or not found.calls:
+        return
+    budget = budget if budget is not None else kept.settings.get("budget_usd")
+    left = None if budget is None else max(0.0, budget - queries.spent(store, kept.id))
+    allowed = unknown_price or bool(kept.settings.get("allow_unknown_price", True))
+    _agree(found, left, yes=yes, unknown_price=allowed)
+
+
+def _agree(found: Estimate, budget_usd: float | None, *, yes: bool, unknown_price: bool) -> None:
+    from feedbackloop.cli import drawing
+    from feedbackloop.pipeline import charges, estimate
+
+    if found.unknown_prices and not unknown_price:
+        raise SettingsError(charges.unknown_price(found.unknown_prices))
+    drawing.say(_figures(found))
+    if found.assumed and found.cost_usd:
+        each = f"{estimate.ASSUMED_OUTPUT_TOKENS:.0f} tokens"
+        if not found.by_batch:
+            each += f" and {estimate.ASSUMED_LATENCY_MS / 1000:.0f} s"
+        drawing.say(f"That is if an answer takes {each}, where a model has answered nothing yet.")
+    if found.unknown_prices:
+        drawing.say(f"What {' and '.join(found.unknown_prices)} costs is not known, and not in it.", "yellow")
+    if budget_usd is not None and found.cost_usd > budget_usd:
+        share = budget_usd / found.cost_usd
+        drawing.say(f"The limit of {dollars(budget_usd)} will end it at about {share:.0%} of that.", "yellow")
+    drawing.say(estimate.power(found))
+    if found.cost_usd > 0 and not yes and _is_terminal() and not typer.confirm("Start?", default=True):
+        drawing.say("Nothing was asked.")
+        raise typer.Exit(1)
+
+
+def _figures(found: Estimate) -> str:
+    cases = f"{'' if found.exact else 'about '}{count(found.cases, 'case')}"
+    times = f"{cases} x {count(len(found.variants), 'variant')}"
+    if found.repeats > 1:
+        times += f" x {found.repeats} times"
+    whole = found.cases * len(found.variants) * found.repeats
+    told = f"{count(found.calls, 'call')} ({times})" if found.calls == whole else f"{count(found.calls, 'call')} left"
+    cost = f"{'at least ' if found.unknown_prices else ''}{dollars(found.cost_usd)}"
+    time = "up to a day" if found.by_batch else duration(max(found.seconds, 1.0))
+    return f"Estimate: {told}, about {count(round(found.tokens), 'token')}, {cost} and {time}."
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()

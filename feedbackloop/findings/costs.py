@@ -1,0 +1,157 @@
+"""What was spent, by whatever one asks for, and what it would come to by the prices of now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import pandas as pd
+
+from feedbackloop.errors import FeedbackLoopError
+from feedbackloop.pricing import BatchPrices, Prices
+from feedbackloop.providers import create, provider_name
+from feedbackloop.queries.costs import SUMS, billed, ledger, priced_calls
+from feedbackloop.settings import Settings
+from feedbackloop.store import Store
+
+By = Literal["day", "task", "variant", "purpose", "model"]
+
+PURPOSES = {"answer": "answers", "judge": "judges", "optimize": "optimisation", "shadow": "shadow answers"}
+"""What a purpose is called."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What was spent."""
+
+    by: By
+    frame: pd.DataFrame
+    """A row for each day, task, variant, purpose or model: that column, then calls, answers, failed, input_tokens (all of them, cached
+    ones included), cached_tokens, cache_write_tokens, reasoning_tokens (of the output), output_tokens, spent_usd (as far as known) and
+    unpriced (calls that may have been charged for at a price that nobody knows)."""
+    spent_usd: float
+    """All together, as far as known."""
+    unpriced: int
+    elsewhere: int
+    """Answers imported or replayed from a recording: they stand in no row, since they were paid for elsewhere, or not again."""
+    elsewhere_usd: float
+    """What these say that they cost."""
+
+    def _repr_html_(self) -> str:
+        return self.frame.to_html(index=False, float_format=lambda value: f"{value:,.4f}")
+
+
+@dataclass(frozen=True)
+class Restated:
+    """Recorded costs beside those by the price table and settings of now. Nothing is changed by it."""
+
+    frame: pd.DataFrame
+    """A row for each model: model, calls, recorded_usd, restated_usd, difference_usd, unpriced_before, unpriced_now, kept (calls whose
+    recorded cost stands, since no price for them is known now)."""
+
+    @property
+    def recorded_usd(self) -> float:
+        """What was reckoned when it was paid."""
+        return float(self.frame["recorded_usd"].sum())
+
+    @property
+    def restated_usd(self) -> float:
+        """The same by the prices of now."""
+        return float(self.frame["restated_usd"].sum())
+
+    def _repr_html_(self) -> str:
+        return self.frame.to_html(index=False, float_format=lambda value: f"{value:,.4f}")
+
+
+def costs(store: Store, *, by: By = "day", since: datetime | None = None) -> Costs:
+    """What was spent: every attempt that was charged for counts, those that came to nothing included.
+
+    Answers used again from before cost nothing and are not counted.
+
+    Args:
+        store: where the answers are.
+        by: what the rows are; days are UTC, as providers' invoices have them; a variant is told with its version.
+        since: only answers made from then on.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    whole = ledger(store, since)
+    paid, elsewhere = whole[~whole["elsewhere"].astype(bool)], whole[whole["elsewhere"].astype(bool)]
+    frame = paid.groupby(by, dropna=False, as_index=False)[list(SUMS)].sum()
+    frame[by] = frame[by].astype(object).where(frame[by].notna(), None)
+    if by == "purpose":
+        frame[by] = frame[by].map(lambda name: PURPOSES.get(name, name))
+    order = [by] if by == "day" else ["spent_usd", by]
+    frame = frame.sort_values(order, ascending=by == "day", ignore_index=True)
+    return Costs(
+        by=by,
+        frame=frame,
+        spent_usd=float(paid["spent_usd"].sum()),
+        unpriced=int(paid["unpriced"].sum()),
+        elsewhere=int(elsewhere["answers"].sum() + elsewhere["failed"].sum()),
+        elsewhere_usd=float(elsewhere["spent_usd"].sum()),
+    )
+
+
+def recompute_costs(store: Store, *, since: datetime | None = None, settings: Settings | None = None) -> Restated:
+    """What the recorded usage comes to by the prices of now: a newer table, or `[prices]` in the settings.
+
+    Each call has the price of the moment at which its answer came, at the endpoint that its provider has by these settings. Records are
+    never changed: what was reckoned stays beside it, and restating can be done again at any time.
+
+    Args:
+        store: where the answers are.
+        since: only answers made from then on.
+        settings: prices and providers; by default those of the working directory.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    settings = settings or Settings.load()
+    calls_cost, batches_cost, urls = Prices(settings), BatchPrices(settings), _BaseUrls(settings)
+    rows: list[tuple[str, int, float, float, int, int, int]] = []
+    for model, reported, batch, slot, *counts, calls, recorded, unpriced in (
+        priced_calls(store, since).to_numpy(object).tolist()
+    ):
+        tokens, cost = billed(*counts), None
+        if tokens is not None and urls.known(model):
+            prices = batches_cost if batch else calls_cost
+            cost = prices.cost(
+                model, tokens, base_url=urls.of(model), reported=None if pd.isna(reported) else reported, at=slot
+            )
+        if cost is None:
+            rows.append((model, calls, recorded, recorded, unpriced, unpriced, calls - unpriced))
+        else:
+            rows.append((model, calls, recorded, cost * calls, unpriced, 0, 0))
+    columns = ["model", "calls", "recorded_usd", "restated_usd", "unpriced_before", "unpriced_now", "kept"]
+    frame = pd.DataFrame(rows, columns=columns).groupby("model", as_index=False).sum()
+    frame.insert(4, "difference_usd", frame["restated_usd"] - frame["recorded_usd"])
+    return Restated(frame.sort_values(["recorded_usd", "model"], ascending=[False, True], ignore_index=True))
+
+
+class _BaseUrls:
+    """Where each model would be asked now; looked up once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._found: dict[str, tuple[bool, str | None]] = {}
+
+    def known(self, model: str) -> bool:
+        """Whether the settings still have its provider."""
+        return self._look(model)[0]
+
+    def of(self, model: str) -> str | None:
+        """The address, if its provider has one."""
+        return self._look(model)[1]
+
+    def _look(self, model: str) -> tuple[bool, str | None]:
+        if model not in self._found:
+            try:
+                provider = create(provider_name(model, self._settings), self._settings)
+            except FeedbackLoopError:
+                self._found[model] = False, None
+            else:
+                self._found[model] = True, getattr(provider, "base_url", None)
+        return self._found[model]
