@@ -75,6 +75,8 @@ class Gate:
         """Seconds until the rates let one more pass; infinite while every place is taken."""
         if self.in_flight >= max(int(self.places), 1):
             return float("inf")
+        if not (self.closings or self.rates):
+            return 0.0
         now = self.clock.now()
         wait = max(self.closed_until - now, self.pace.wait(now))
         for rate in self.rates.values():

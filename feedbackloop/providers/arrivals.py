@@ -33,8 +33,16 @@ class Arrivals:
 
         Its body then raises `TooLarge` where it goes on beyond `LARGEST_ANSWER`.
         """
-        if (model := ASKED.get(None)) is not None and (known := allowance(response.headers)) is not None:
-            self.allowances[model] = known
+        # One pass over them: a look-up by name would be one each.
+        names = {name.lower(): value for name, value in response.headers.raw}
+        if b"x-ratelimit-limit-requests" in names or b"x-ratelimit-limit-tokens" in names:
+            model, known = ASKED.get(None), allowance(response.headers)
+            if model is not None and known is not None:
+                self.allowances[model] = known
+        size = names.get(b"content-length", b"")
+        # What is packed may be larger than it says.
+        if b"content-encoding" not in names and size.isdigit() and int(size) <= LARGEST_ANSWER:
+            return
         if response.request.url.path.endswith("/chat/completions"):  # files of a batch may be larger
             response.aiter_bytes = _bounded(response.aiter_bytes)
 
