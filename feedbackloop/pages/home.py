@@ -119,7 +119,8 @@ def after_the_votes(found: Verdict, decision: Decision, mine: Sequence[RunStatus
         if live is not None and all(shares == {decision.candidate: 1.0} for shares in live.weights.values()):
             reason = f"{short(name)} answers since {ago(live.created_at, utcnow())}: see what users make of it."
             return Act("See how it fares", ":material/show_chart:", reason, "trends", {"by": "day"})
-        return Act(f"Release {short(name, 24)}", ":material/rocket_launch:", why, "decide", pair)
+        reason = f"The votes suffice: it may take the place of {short(base)}. You are asked before anything changes."
+        return Act(f"Release {short(name, 24)}", ":material/rocket_launch:", reason, "decide", pair)
     more = decision.more_needed or 0
     sizes = context.read(
         comparisons.outlook, scope.task, (decision.baseline, decision.candidate), rater=context.rater()
