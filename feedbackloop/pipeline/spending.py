@@ -16,6 +16,7 @@ from feedbackloop.pipeline.resilience import CALL, Clock
 from feedbackloop.pipeline.streaming import Feed
 from feedbackloop.pricing import Prices, Tokens, spent
 from feedbackloop.providers import Provider
+from feedbackloop.usage import read_usage
 
 CHARACTERS_PER_TOKEN = 3.0
 """Fewer than usual text has."""
@@ -140,11 +141,31 @@ class Priced:
     def _failed(self, request: AIRequest, start: datetime, began: float, error: ProviderError) -> Attempt:
         waited = (self._clock.now() - began) * 1000 if self._live else None
         attempt = Attempt(
-            model=request.model, start=start, latency_ms=waited, error_type=type(error).__name__, error=str(error)
+            model=request.model,
+            provider_model=error.provider_model,
+            start=start,
+            latency_ms=waited,
+            usage=error.usage,
+            cost_usd=self._cost_in_vain(request, error),
+            error_type=type(error).__name__,
+            error=str(error),
+            maybe_charged=error.maybe_charged,
         )
         if feed := CALL.get().feed:
             feed.ended(attempt)
         return attempt
+
+    def _cost_in_vain(self, request: AIRequest, error: ProviderError) -> float | None:
+        """What an answer cost that came and cannot be used, if its endpoint says what it used."""
+        used = read_usage(error.usage)
+        if used.input is None or used.output is None:
+            return None
+        tokens = Tokens(used.input, used.output, used.cached or 0, used.cache_write or 0)
+        if tokens.cached + tokens.cache_write > tokens.input:
+            return None
+        return self._prices.cost(
+            request.model, tokens, base_url=self._base_url, reported=error.provider_model, at=self._clock.utc()
+        )
 
 
 def prompt_size(request: AIRequest) -> int:
