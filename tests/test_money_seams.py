@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from batch_server import BatchServer
 from fakes import FakeTime
 from openai_server import FAULTS, OpenAIServer, Reply
 
+import feedbackloop as fl
+from feedbackloop import queries
 from feedbackloop.models import AIRequest
 from feedbackloop.pipeline.engine import Engine
+from feedbackloop.queries.overview import live_run, run_figures
+from feedbackloop.reports import outcome
 from feedbackloop.settings import Limits, Price, ProviderSettings, Settings
 from feedbackloop.store import Store
 
@@ -91,3 +97,116 @@ async def test_an_error_amid_a_stream_may_have_been_charged(server, settings) ->
     response, charged = await one(settings, stream=True, max_tokens=5)
     assert (response.status, response.spent_usd) == ("failed", None)
     assert charged > 10.0
+
+
+# The same run, the same spend, wherever it is told
+
+
+def told(store: Store, run_id: str, task: str) -> dict[str, float]:
+    """What each place says that a run has spent."""
+    return {
+        "cost": float(fl.costs(store, by="task").frame.set_index("task")["spent_usd"].get(task, 0.0)),
+        "status": float(queries.summary(store, run_id)["spent_usd"].fillna(0.0).sum()),
+        "Home": run_figures(store, [run_id])[run_id].spent_usd,
+        "live": found.spent_usd if (found := live_run(store, run_id)) else 0.0,
+        "list": queries.find_run(store, run_id).counts.get("spent_usd", 0.0),
+        "report": sum(variant.spent_usd or 0.0 for variant in outcome(store, run_id).variants),
+        "budget": queries.spent(store, run_id),
+    }
+
+
+def agree(store: Store, run: fl.Run) -> float:
+    """The spend of a run, once every place has told the same."""
+    places = told(store, run.id, run.task)
+    assert places == pytest.approx(dict.fromkeys(places, places["cost"]))
+    return places["cost"]
+
+
+ROWS = [{"id": f"r{n}", "input": f"question {n}"} for n in range(12)]
+
+
+def options(store, settings, **more):
+    limits = Limits(retries=1, concurrency=1, timeout_s=1.5)
+    return {"store": store, "settings": settings, "limits": limits, "clock": FakeTime().clock(), **more}
+
+
+async def test_a_run_with_faults_fallbacks_and_known_answers_costs_the_same_everywhere(server, settings, store) -> None:
+    variants = [
+        {"name": "a", "model": "up:m", "fallbacks": ["other:n"]},
+        {"name": "b", "model": "up:m", "prompt": "Say {{ input }}"},
+    ]
+    empty, used = Reply(content="", usage=USED), Reply(content=None, usage=USED)
+    server.plan = [
+        "cut",
+        None,
+        empty,
+        empty,
+        "error",
+        "error",
+        used,
+        "no_usage",
+        "drop",
+        empty,
+        "filtered",
+        "bad_request",
+    ]
+    first = await fl.run(ROWS[:6], variants, task="calls", **options(store, settings))
+    assert agree(store, first.run) > 0
+    assert first.progress.failed
+    # What failed is asked again: what was paid in vain stays paid.
+    again = await fl.resume(store, first.run.id, dataset=ROWS[:6], settings=settings, clock=FakeTime().clock())
+    assert (again.progress.failed, again.progress.spent_usd) == (0, pytest.approx(agree(store, first.run)))
+    # The same questions are known now, and cost nothing more.
+    known = await fl.run(ROWS, variants, task="known", **options(store, settings))
+    assert known.progress.cached
+    assert agree(store, known.run) == pytest.approx(known.progress.spent_usd)
+
+
+async def test_replayed_and_imported_answers_were_paid_elsewhere_everywhere(server, settings, store, tmp_path) -> None:
+    file = tmp_path / "said.jsonl"
+    lines = [{"case_id": row["id"], "group": "a", "output": "x", "cost_usd": 0.5} for row in ROWS[:4]]
+    lines[1] |= {"error_type": "ProviderTimeout", "output": None}
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    # The first answers come from the recording, a call makes up for what it lacks.
+    variants = [{"name": "a", "model": "recorded:said.jsonl#a", "fallbacks": ["up:m"]}]
+    replayed = await fl.run(ROWS[:6], variants, task="replayed", **options(store, settings))
+    assert agree(store, replayed.run) == pytest.approx(replayed.progress.spent_usd)
+    assert len(server.requests) == 3
+    assert fl.costs(store).elsewhere_usd == pytest.approx(1.5)
+    table = tmp_path / "answers.jsonl"
+    table.write_text(
+        "".join(
+            json.dumps({"id": f"e{n}", "input": f"q{n}", "output": "x", "cost_usd": 0.25, "variant": "a"}) + "\n"
+            for n in range(3)
+        )
+    )
+    fl.import_answers(table, store=store, task="imported")
+    (run,) = (status.run for status in queries.runs(store, "imported"))
+    assert agree(store, run) == 0.0
+    assert fl.costs(store).elsewhere_usd == pytest.approx(1.5 + 0.75)
+
+
+async def test_a_batch_that_is_taken_up_again_costs_the_same_everywhere(monkeypatch, settings, store) -> None:
+    with BatchServer(polls=1, faults=[None, Reply(content="", usage=USED), "no_usage", "error"]) as batches:
+        monkeypatch.setenv("OPENAI_BASE_URL", batches.url)
+        variants = [{"name": "a", "model": "openai:gpt-4o-mini"}]
+        first = await fl.run(ROWS, variants, task="batches", **options(store, settings, executor="batch"))
+        assert first.progress.failed == 2
+        assert agree(store, first.run) > 0
+        await fl.resume(store, first.run.id, dataset=ROWS, settings=settings, clock=FakeTime().clock())
+        agree(store, first.run)
+
+
+# A budget holds over all parts of a run
+
+
+async def test_what_may_have_been_charged_counts_after_a_resume_too(server, settings, store) -> None:
+    server.rates = {"no_usage": 1.0}
+    variants = [{"name": "a", "model": "up:m", "params": {"max_tokens": 5}}]
+    first = await fl.run(ROWS, variants, **options(store, settings, budget_usd=120.0))
+    assert "budget" in first.stopped
+    asked = len(server.requests)
+    assert asked >= 2
+    second = await fl.resume(store, first.run.id, dataset=ROWS, settings=settings, clock=FakeTime().clock())
+    assert "budget" in second.stopped
+    assert len(server.requests) == asked

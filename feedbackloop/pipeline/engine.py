@@ -14,7 +14,7 @@ from feedbackloop.models import AIRequest, AIResponse, ProcessingStatus
 from feedbackloop.pipeline.cache import Answers, Cache
 from feedbackloop.pipeline.controller import Controller, RateLimit
 from feedbackloop.pipeline.resilience import CALL, Breaker, Call, CircuitBreaker, Clock, Fallback, Halt, Retry, Timeout
-from feedbackloop.pipeline.spending import Budget, Priced, Purse
+from feedbackloop.pipeline.spending import Budget, Priced, Purse, worst_cost
 from feedbackloop.pipeline.streaming import Feed, Stream, Unheard
 from feedbackloop.pipeline.validation import Validate, presented
 from feedbackloop.pricing import Prices, spent
@@ -140,6 +140,10 @@ class Engine:
             provider = create(name, self.settings)
             self._providers[name] = self._wrap(provider) if self._wrap else provider
         return self._providers[name]
+
+    def worst(self, request: AIRequest) -> float:
+        """The most USD that one attempt at a request can cost; 0 where the price is unknown."""
+        return worst_cost(request, self._prices, getattr(self.provider(request.model), "base_url", None))
 
     def live(self, model: str) -> bool:
         """Whether a model's answers are made now, rather than replayed."""

@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -23,6 +23,9 @@ from feedbackloop.pipeline.grading import grade
 from feedbackloop.pipeline.progress import Progress, RunResult, Tally
 from feedbackloop.pipeline.resilience import Clock
 from feedbackloop.pipeline.writer import Writer
+from feedbackloop.pricing import spent
+from feedbackloop.queries.overview import NO_FIGURES, run_figures
+from feedbackloop.queries.paid import unpriced_answers
 from feedbackloop.store import Store
 
 HEARTBEAT_S = 5.0
@@ -83,7 +86,8 @@ class Part:
         )
         self.done = queries.finished_cells(self.store, self.run.id) if resuming else set()
         # The budget is the run's, and not each part's anew.
-        self.engine.purse.spent_usd = queries.spent(self.store, self.run.id) if resuming else 0.0
+        if resuming:
+            self._count_spent()
         self.known = queries.known_cases(self.store)
         self.cells = cells(
             self.dataset,
@@ -111,6 +115,25 @@ class Part:
         if self.engine.purse.limit_usd is not None and self.tally.unpriced:
             notes += (f"the budget does not hold for {self.tally.unpriced:,} answers, whose price is unknown",)
         return RunResult(self.run, self._progress(), self.reason, dict(self.tally.failures), checked, notes)
+
+    def _count_spent(self) -> None:
+        before = run_figures(self.store, [self.run.id]).get(self.run.id, NO_FIGURES)
+        self.tally.spent_usd, self.tally.unpriced = before.spent_usd, before.unpriced
+        self.engine.purse.spent_usd = before.spent_usd
+        if before.unpriced and self.engine.purse.limit_usd is not None:
+            self.engine.purse.spent_usd += self._charged(unpriced_answers(self.store, self.run.id))
+
+    def _charged(self, answers: Iterable[tuple[AIRequest, AIResponse]]) -> float:
+        """What the budget was charged for attempts of which nobody knows what they cost: their worst case, as when they were made."""
+        return sum(
+            self._worst(request.model_copy(update={"model": attempt.model}))
+            for request, response in answers
+            for attempt in response.attempts
+            if spent([attempt]) is None
+        )
+
+    def _worst(self, request: AIRequest) -> float:
+        return self.engine.worst(request)
 
     async def _work(self) -> None:
         beside = [asyncio.create_task(self._tick()), asyncio.create_task(self._obey())]

@@ -39,6 +39,7 @@ class Priced:
         self._clock = clock
         self._base_url: str | None = getattr(provider, "base_url", None)
         self._live: bool = getattr(provider, "live", True)
+        self._paid: bool = getattr(provider, "paid", True)
 
     async def complete(self, request: AIRequest) -> AIResponse:
         """The provider's answer, with its cost and its attempt.
@@ -114,7 +115,8 @@ class Priced:
             start=start,
             latency_ms=latency_ms,
             usage=response.usage,
-            cost_usd=cost,
+            # A replayed answer keeps what it cost, which was paid when it was made.
+            cost_usd=cost if self._paid else 0.0,
             error_type="ProviderError" if failed else None,
             error=response.error if failed else None,
         )
@@ -157,6 +159,8 @@ class Priced:
 
     def _cost_in_vain(self, request: AIRequest, error: ProviderError) -> float | None:
         """What an answer cost that came and cannot be used, if its endpoint says what it used."""
+        if not self._paid:
+            return 0.0
         used = read_usage(error.usage)
         if used.input is None or used.output is None:
             return None

@@ -150,7 +150,7 @@ class Endpoint:
             status = 502
         return self.refusal(status, body, {})
 
-    def broken(self, error: BaseException) -> ProviderError:
+    def broken(self, error: BaseException, *, reached: bool = False) -> ProviderError:
         """What a connection that failed means: a time-out, or anything else that kept the answer from arriving.
 
         The SDK's aiohttp transport reports refused and dropped connections as time-outs too, so the cause decides.
@@ -161,7 +161,9 @@ class Endpoint:
         reason = next((text for cause in reversed(causes) if (text := str(cause).strip())), type(error).__name__)
         if any(isinstance(cause, TimeoutError) for cause in causes):
             return ProviderTimeout(self.scrub(f"{self.name} did not answer in time: {reason}"))
-        return ProviderUnavailable(self.scrub(f"The connection to {self.name} at {self.base_url} failed: {reason}"))
+        failed = ProviderUnavailable(self.scrub(f"The connection to {self.name} at {self.base_url} failed: {reason}"))
+        failed.maybe_charged = reached
+        return failed
 
     def _refused_key(self) -> str:
         if self.variable is None:

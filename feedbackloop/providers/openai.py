@@ -311,9 +311,7 @@ def _typed(error: Exception, endpoint: Endpoint) -> ProviderError:  # noqa: PLR0
     if isinstance(error, APIStatusError):
         return endpoint.refusal(error.status_code, error.body, error.response.headers)
     if isinstance(error, APIConnectionError | aiohttp.ClientError | OSError):
-        broken = endpoint.broken(error)
-        broken.maybe_charged = _reached(error)
-        return broken
+        return endpoint.broken(error, reached=_reached(error))
     if type(error) is APIError:
         return endpoint.refusal_in_200(error.body)  # an error among the events of a stream
     if isinstance(error, JSONDecodeError | UnicodeDecodeError | RecursionError):
@@ -334,11 +332,7 @@ def _reached(error: BaseException | None) -> bool:
 
 
 def _answer(data: object, request: AIRequest, endpoint: Endpoint, latency_ms: float | None) -> AIResponse:
-    """The answer in what came.
-
-    Raises:
-        ProviderError: there is none, or none that can be used; with the usage that is charged for all the same.
-    """
+    """The answer in what came; where there is none that can be used, the error has the usage, which is charged for all the same."""
     try:
         return _read(data, request, endpoint, latency_ms)
     except ProviderError as error:
@@ -348,9 +342,7 @@ def _answer(data: object, request: AIRequest, endpoint: Endpoint, latency_ms: fl
 
 
 def _charge(error: ProviderError, usage: object, model: object) -> None:
-    """Note on an error what was used before it."""
-    error.usage = usage if usage and isinstance(usage, dict) else None
-    error.provider_model = _text(model)
+    error.usage, error.provider_model = (usage or None) if isinstance(usage, dict) else None, _text(model)
 
 
 def _read(data: object, request: AIRequest, endpoint: Endpoint, latency_ms: float | None) -> AIResponse:
