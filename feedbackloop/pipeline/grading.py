@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from feedbackloop.graders import VERDICT, Grader
 from feedbackloop.models import AIResponse, Case, ProcessingStatus, Rating
+from feedbackloop.providers.endpoint import scrub
 from feedbackloop.text import storable
 
 
@@ -25,7 +26,8 @@ async def grade(graders: Sequence[Grader], case: Case, response: AIResponse) -> 
             ratings += _ratings(grader, response, result)
         # A grader that calls `sys.exit` must not end the run either.
         except (Exception, SystemExit) as error:
-            reason, _ = storable(f"{type(error).__name__}: {error}")
+            # It may have asked somebody, who quotes the key.
+            reason, _ = storable(scrub(f"{type(error).__name__}: {error}"))
             ratings.append(_rating(grader, response, grader.name, error=reason))
     return ratings
 

@@ -16,6 +16,7 @@ from feedbackloop.pipeline.resilience import CALL, Clock
 from feedbackloop.pipeline.streaming import Feed
 from feedbackloop.pricing import Prices, Tokens, spent
 from feedbackloop.providers import Provider
+from feedbackloop.providers.endpoint import scrub
 from feedbackloop.usage import read_usage
 
 CHARACTERS_PER_TOKEN = 3.0
@@ -136,7 +137,7 @@ class Priced:
         return response.model_copy(update=known)
 
     def _escaped(self, request: AIRequest, start: datetime, began: float, escaped: BaseException) -> ProviderError:
-        fault = ProviderError(f"{request.model}: {type(escaped).__name__}: {escaped}")
+        fault = ProviderError(scrub(f"{request.model}: {type(escaped).__name__}: {escaped}"))
         fault.attempts = [self._failed(request, start, began, fault)]
         return fault
 
