@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
 from batch_server import BatchServer
 from fakes import FakeTime
-from openai_server import FAULTS, OpenAIServer, Reply
+from openai_server import FAULTS, OpenAIServer, Reply, refused
 
 import feedbackloop as fl
 from feedbackloop import queries
+from feedbackloop.errors import SettingsError
 from feedbackloop.models import AIRequest
 from feedbackloop.pipeline.engine import Engine
 from feedbackloop.queries.overview import live_run, run_figures
@@ -210,3 +213,84 @@ async def test_what_may_have_been_charged_counts_after_a_resume_too(server, sett
     second = await fl.resume(store, first.run.id, dataset=ROWS, settings=settings, clock=FakeTime().clock())
     assert "budget" in second.stopped
     assert len(server.requests) == asked
+
+
+async def test_a_lowered_budget_keeps_a_batch_that_was_never_made_from_being_made(monkeypatch, settings, store) -> None:
+    with BatchServer(polls=1, on={"POST /files": [Reply(400, refused("no"))]}) as batches:
+        monkeypatch.setenv("OPENAI_BASE_URL", batches.url)
+        variants = [{"name": "a", "model": "openai:gpt-4o-mini", "params": {"max_tokens": 5}}]
+        first = await fl.run(ROWS, variants, **options(store, settings, executor="batch", budget_usd=1000.0))
+        assert (first.progress.done, batches.asked("POST /batches")) == (0, 0)
+        again = {"dataset": ROWS, "settings": settings, "clock": FakeTime().clock()}
+        second = await fl.resume(store, first.run.id, budget_usd=45.0, **again)
+        assert sum(len(batch.requests) for batch in batches.batches.values()) < len(ROWS)
+        assert "budget" in second.stopped
+        assert agree(store, first.run) <= 45.0
+        third = await fl.resume(store, first.run.id, **again)
+        assert third.finished
+        assert sum(len(batch.requests) for batch in batches.batches.values()) == len(ROWS)
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan")])
+async def test_a_budget_that_makes_no_sense_is_refused_when_a_run_goes_on(server, settings, store, limit) -> None:
+    run = (await fl.run(ROWS[:1], [{"name": "a", "model": "up:m"}], **options(store, settings))).run
+    with pytest.raises(SettingsError, match="budget_usd"):
+        await fl.resume(store, run.id, dataset=ROWS, settings=settings, budget_usd=limit)
+
+
+# What was paid for is kept, whatever comes after it
+
+
+async def test_a_check_that_raises_what_ends_a_task_loses_no_answer(server, settings, store) -> None:
+    def gives_up(case, response):
+        raise asyncio.CancelledError
+
+    result = await fl.run(ROWS[:3], [{"name": "a", "model": "up:m"}], graders=[gives_up], **options(store, settings))
+    assert (result.finished, result.progress.completed, len(server.requests)) == (True, 3, 3)
+    assert store.sql("SELECT count(*) AS n FROM ratings WHERE error LIKE 'CancelledError%'")["n"].item() == 3
+
+
+async def test_a_run_that_is_cut_short_amid_a_check_keeps_the_answer(server, settings, store) -> None:
+    checking = asyncio.Event()
+
+    async def hangs(case, response):
+        checking.set()
+        await asyncio.Event().wait()
+
+    going = asyncio.create_task(
+        fl.run(ROWS[:1], [{"name": "a", "model": "up:m"}], graders=["json_valid", hangs], **options(store, settings))
+    )
+    await checking.wait()
+    going.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await going
+    assert store.sql("SELECT status FROM responses")["status"].tolist() == ["completed"]
+    said = store.sql("SELECT metric, error FROM ratings ORDER BY error NULLS FIRST")
+    assert said["metric"].tolist() == ["json_valid", "hangs"]
+
+
+async def test_a_call_that_is_cut_short_is_on_record(server, settings, store) -> None:
+    server.plan = ["silent"]
+    seen = asyncio.Event()
+    going = asyncio.create_task(
+        fl.run(
+            ROWS[:1],
+            [{"name": "a", "model": "up:m"}],
+            progress=lambda progress: seen.set() if server.requests else None,
+            **options(store, settings, limits=Limits(concurrency=1)),
+        )
+    )
+    await seen.wait()
+    going.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await going
+    row = store.sql("SELECT status, error_type, spent_usd FROM responses").iloc[0]
+    assert (row["status"], row["error_type"]) == ("failed", "cancelled")
+    assert fl.costs(store).unpriced == 1
+
+
+async def test_the_same_question_far_apart_is_paid_once(server, settings, store) -> None:
+    far = [{"input": "the same", "number": n} if n % 1500 == 0 else {"input": f"q{n}"} for n in range(3001)]
+    variants = [{"name": "a", "model": "up:m", "prompt": "{{ input }}"}]
+    result = await fl.run(far, variants, **options(store, settings, limits=Limits(concurrency=32)))
+    assert (result.progress.completed, result.progress.cached) == (3001, 2)

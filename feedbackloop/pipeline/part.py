@@ -16,9 +16,21 @@ from feedbackloop import queries
 from feedbackloop.datasets import Checked, Dataset
 from feedbackloop.errors import BudgetExceeded, Halted, StoreError
 from feedbackloop.graders import Grader
-from feedbackloop.models import AIRequest, AIResponse, Case, Record, Run, RunEvent, Task, Variant
+from feedbackloop.models import (
+    AIRequest,
+    AIResponse,
+    Case,
+    ProcessingStatus,
+    Rating,
+    Record,
+    Run,
+    RunEvent,
+    Task,
+    Variant,
+)
+from feedbackloop.pipeline.cache import Keys
 from feedbackloop.pipeline.cells import Asking, Cell, cells
-from feedbackloop.pipeline.engine import Engine
+from feedbackloop.pipeline.engine import Dropped, Engine
 from feedbackloop.pipeline.grading import grade
 from feedbackloop.pipeline.progress import Progress, RunResult, Tally
 from feedbackloop.pipeline.resilience import Clock
@@ -60,6 +72,8 @@ class Part:
         self.began = self.clock.now()
         self.ready: deque[Cell] = deque()
         self.callback_error: Exception | None = None
+        self.answered = Keys()
+        """What was asked in this part: found again in the store where the same comes up much later."""
         self.left: list[Record] = []
         """Answers that came when the store had just refused; written at the end, if it can be."""
 
@@ -170,9 +184,12 @@ class Part:
         passed = list(islice(self.cells, LOOK_AHEAD if self.reusable else 64))
         found = [cell for cell in passed if not self._is_done(cell.request)] if self.done else passed
         self.tally.skipped += len(passed) - len(found)
-        if self.reusable and self.engine.answers:
+        if self.engine.answers:
             keys = [
-                cell.request.key for cell in found if cell.request.key and hash((cell.request.key,)) in self.reusable
+                cell.request.key
+                for cell in found
+                if cell.request.key
+                and (hash((cell.request.key,)) in self.reusable or cell.request.key in self.answered)
             ]
             if keys:
                 known = await asyncio.to_thread(queries.answers_by_key, self.store, keys)
@@ -190,6 +207,11 @@ class Part:
             return
         except Halted:
             return
+        except Dropped as cut:
+            # It may have been charged for all the same; before the rest, since a run whose every cell is through has ended.
+            self._stop("it was interrupted")
+            self._write(cell.case, cut.response, cell.request)
+            raise
         if response.error_type == "BudgetExceeded":
             self._stop(response.error or "")
         if response.error_type == "CircuitOpen":
@@ -197,14 +219,24 @@ class Part:
             self._stop(f"{response.error}; go on with `feedbackloop resume` when it is back")
             if response.spent_usd == 0:
                 return
+        if response.status is ProcessingStatus.COMPLETED and not response.cached and cell.request.key:
+            self.answered.add(cell.request.key)
         await self._keep(cell.case, response, cell.request)
         if response.error_type == "AuthenticationFailed":
             self._stop(f"{response.error}; the other rows would meet the same")
 
     async def _keep(self, case: Case, response: AIResponse, *asked: AIRequest) -> None:
         """Grade a response and hand it to the writer, with the request where the store has not got that yet."""
-        ratings = await grade(self.graders, case, response) if self.graders else []
-        records: list[Record] = [*asked, response, *ratings]
+        ratings: list[Rating] = []
+        try:
+            if self.graders:
+                await grade(self.graders, case, response, ratings)
+        finally:
+            # Also when this is cut short: it was paid for.
+            self._write(case, response, *asked, *ratings)
+
+    def _write(self, case: Case, response: AIResponse, *others: Record) -> None:
+        records: list[Record] = [response, *others]
         # With whichever answer comes first, so that no answer is ever stored without its case.
         mark = queries.case_mark(case)
         if mark not in self.known:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from feedbackloop.errors import BudgetExceeded, OutputInvalid, ProviderError
+from feedbackloop.errors import CANCELLED, BudgetExceeded, OutputInvalid, ProviderError
 from feedbackloop.models import AIRequest, AIResponse, Attempt, ProcessingStatus
 from feedbackloop.pipeline.resilience import CALL, Clock
 from feedbackloop.pipeline.streaming import Feed
@@ -62,6 +62,7 @@ class Priced:
         except asyncio.CancelledError as cancelled:
             task = asyncio.current_task()
             if task is None or task.cancelling():
+                call.cut = Attempt(model=request.model, start=start, error_type=CANCELLED, error="it was given up")
                 raise
             # Nobody cancelled this call: the provider let out what was meant for a task of its own.
             raise self._escaped(request, start, began, cancelled) from cancelled
@@ -125,6 +126,7 @@ class Priced:
             refusal = ProviderError(response.error or f"{request.model} returned a FAILED response without a reason")
             refusal.attempts = [attempt]
             raise refusal
+        CALL.get().tried.append(attempt)
         known |= {
             "request_id": request.id,
             "model_used": request.model,
@@ -154,8 +156,10 @@ class Priced:
             error=str(error),
             maybe_charged=error.maybe_charged,
         )
-        if feed := CALL.get().feed:
-            feed.ended(attempt)
+        call = CALL.get()
+        call.tried.append(attempt)
+        if call.feed:
+            call.feed.ended(attempt)
         return attempt
 
     def _cost_in_vain(self, request: AIRequest, error: ProviderError) -> float | None:
