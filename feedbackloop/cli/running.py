@@ -289,7 +289,8 @@ def _finished(result: RunResult, short: str) -> str:
     told = f"Run {short} is complete: {count(asked, 'answer')} in {duration(progress.elapsed_s)}"
     if progress.cached:
         told += f", {progress.cached:,} of them used again from before"
-    return f"{told}; spent: {spend(progress.spent_usd, progress.unpriced)}."
+    told += f"; spent{' in all' if progress.skipped else ''}"
+    return f"{told}: {spend(progress.spent_usd, progress.unpriced)}."
 
 
 def _list(store: Store, listed: list[RunStatus], counts: dict[str, int], url: str | None) -> None:

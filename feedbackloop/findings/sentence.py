@@ -59,7 +59,9 @@ def against(verdict: Verdict, row: Row, *, outlook: bool = True) -> str:
     if not row.decided:
         share = percent(row.win_rate.estimate or 0.0, digits(row.win_rate))
         more = _what_would_tell(verdict, row) if outlook else ""
-        return f"No difference shown yet: {candidate} {share} against {base} ({span(row.win_rate)}; {votes}; {who}){more}"
+        return (
+            f"No difference shown yet: {candidate} {share} against {base} ({span(row.win_rate)}; {votes}; {who}){more}"
+        )
     if (row.win_rate.lower or 0.0) > 0.5:
         first, second, interval = candidate, base, row.win_rate
     else:

@@ -25,6 +25,7 @@ class Progress:
     skipped: int
     """Done before, in an earlier part of this run."""
     spent_usd: float
+    """As far as it is known; what earlier parts of this run spent included."""
     unpriced: int
     """Answers whose price is unknown: the spend is then at least `spent_usd`."""
     elapsed_s: float
@@ -98,6 +99,7 @@ class Tally:
             self.cached += 1
         elif response.spent_usd is None:
             self.unpriced += 1
+            self.spent_usd += sum(attempt.cost_usd or 0.0 for attempt in response.attempts)
         else:
             self.spent_usd += response.spent_usd
 

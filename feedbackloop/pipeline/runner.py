@@ -223,6 +223,7 @@ async def resume(
         StoreError: there is no such run.
         DatasetError, SettingsError: as in `run`.
     """
+    _check_numbers(repeats=1, limit=None, priority=5, budget_usd=budget_usd)
     status = queries.find_run(store, run_id, unfinished=not retry_failed)
     kept = status.run.settings
     if status.state == "running":
