@@ -10,6 +10,7 @@ from test_importers import rows_in, write_csv, write_jsonl
 
 from feedbackloop.datasets import files
 from feedbackloop.errors import DatasetError, UnknownName
+from feedbackloop.findings.costs import costs
 from feedbackloop.importers import import_file, recognise
 from feedbackloop.importers.figures import moment, spoken, tokens_of
 from feedbackloop.importers.formats import FORMATS
@@ -354,8 +355,10 @@ def test_annotations_are_votes_of_a_model(tmp_path, store) -> None:
     assert judged["p"].tolist()[:6] == preferences[:6]
     assert judged["spent_usd"].tolist() == [0.01] * 7
     assert judged["latency_ms"].tolist()[:6] == [500] * 6
-    # A judge's answers are no answers of the feature.
+    # A judge's answers are no answers of the feature, and were paid for by somebody else.
     assert overview.counts(store)["answers"] == 14
+    assert (costs(store).spent_usd, costs(store).unpriced) == (0.0, 0)
+    assert costs(store).elsewhere_usd == pytest.approx(0.07)
     linked = "SELECT count(*) AS n FROM comparisons JOIN responses ON responses.id = judge_response_id"
     assert store.sql(linked)["n"][0] == 6
 

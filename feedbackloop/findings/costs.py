@@ -90,7 +90,7 @@ def costs(store: Store, *, by: By = "day", since: datetime | None = None) -> Cos
         frame=frame,
         spent_usd=float(paid["spent_usd"].sum()),
         unpriced=int(paid["unpriced"].sum()),
-        elsewhere=int(elsewhere["answers"].sum() + elsewhere["failed"].sum()),
+        elsewhere=int(elsewhere["answers"].sum()),
         elsewhere_usd=float(elsewhere["spent_usd"].sum()),
     )
 

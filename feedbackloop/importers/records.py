@@ -163,7 +163,8 @@ def _of_vote(vote: Vote, run: Run) -> list[Record]:
             cost_usd=None if failed else duel.judged.cost_usd,
             spent_usd=duel.judged.cost_usd,
             error=duel.judged.error,
-            metadata=dict(duel.judged.metadata),
+            # It belongs to no run that would say so: somebody else has paid for it.
+            metadata={**duel.judged.metadata, "imported": True},
             created_at=at,
         )
         found += [request, response]

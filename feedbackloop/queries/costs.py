@@ -49,7 +49,7 @@ _PAID = """
         SELECT response.*, request.task, request.purpose, request.model AS asked, response.metadata->>'batch' IS NOT NULL AS batch,
                CASE WHEN request.variant_id IS NULL THEN NULL
                     ELSE concat(coalesce(variant.name, '?'), '@', left(request.variant_id, 4)) END AS variant,
-               request.model LIKE 'recorded:%' OR coalesce(
+               request.model LIKE 'recorded:%' OR response.metadata->>'imported' IS NOT NULL OR coalesce(
                    request.run_id IN (SELECT id FROM runs WHERE settings->>'imported' IS NOT NULL), false) AS elsewhere,
                response.status = 'completed' AND coalesce(json_array_length(response.attempts), 0) < 2 AS plain
         FROM responses response JOIN requests request ON request.id = response.request_id
