@@ -139,6 +139,21 @@ def test_a_format_is_known_by_its_rows(tmp_path, name, rows) -> None:
     assert recognise(write_json(tmp_path / "a.json", rows)) == name
 
 
+def test_votes_without_a_winner_are_not_taken_for_answers(tmp_path) -> None:
+    labels = [{"case_id": "1", "variant_a": "x", "variant_b": "y", "label": "1", "rater": "Ben"}]
+    with pytest.raises(DatasetError, match="--column winner=NAME"):
+        recognise(write_jsonl(tmp_path / "labels.jsonl", *labels))
+    assert (
+        recognise(write_jsonl(tmp_path / "a.jsonl", {"prompt": "p", "variant_a": "x", "variant_b": "y"})) == "answers"
+    )
+
+
+def test_a_run_spec_is_sent_where_it_belongs(tmp_path) -> None:
+    spec = write_json(tmp_path / "spec.json", {"task": "t", "dataset": "c.jsonl", "variants": []})
+    with pytest.raises(DatasetError, match="feedbackloop run"):
+        recognise(spec)
+
+
 @pytest.mark.parametrize(
     ("name", "whole"),
     [
