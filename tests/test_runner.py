@@ -372,7 +372,7 @@ async def test_a_budget_stops_the_run_before_it_is_exceeded(store, resume, tmp_p
     variant = [{"name": "a", "model": "simulated:a", "params": {"max_tokens": 20}}]
     result = await fl.run(ROWS, variant, store=store, settings=priced, budget_usd=0.1, wrap=scripted("ok"))
     assert result.stopped is not None
-    assert result.stopped.startswith("the budget of $0.1 is used up: $")
+    assert result.stopped.startswith("the budget of $0.10 is used up: $")
     assert result.stopped.endswith("feedbackloop resume --max-cost USD")
     assert 0 < result.progress.completed < 12
     assert result.progress.spent_usd <= 0.1

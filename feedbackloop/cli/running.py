@@ -207,17 +207,25 @@ def _see(watch: Watch, go: Going, store: Store, url: str | None, reporting: Repo
     if reason is not None:
         drawing.say(f"Run {short} stopped at {last.done:,} of {count(last.total, 'answer')}: {reason}.", "yellow")
         if last.waiting:
-            drawing.say(f"The {last.waiting}, goes on by itself.")
-        drawing.steps((f"feedbackloop resume {short}{same}", _resuming(last.waiting)))
+            drawing.say(
+                f"The {last.waiting}, {'goes on by itself' if last.waiting.startswith('batch ') else 'go on by themselves'}."
+            )
+        drawing.steps((_resume(last.run_id, reason, url), _resuming(last.waiting)))
         raise typer.Exit(130 if watch.asked else 1)
     assert result is not None
     drawing.say(_finished(result, short), "green" if not last.failed else "")
-    steps = [(f"feedbackloop export answers.csv --run {short}{same}", "every answer, for a spreadsheet")]
+    steps = drawing.reading(short, same)
     if last.failed:
         steps.insert(0, (f"feedbackloop resume {short}{same}", f"asks again what failed ({last.failed:,})"))
     drawing.steps(*steps)
     if code:
         raise typer.Exit(code)
+
+
+def _resume(run_id: str, reason: str | None, url: str | None) -> str:
+    # With the budget that stopped it, it would stop again at once.
+    more = " --max-cost USD" if (reason or "").startswith("the budget of") else ""
+    return f"feedbackloop resume {run_id[:8]}{more}{same_store(url)}"
 
 
 def _resuming(waiting: str) -> str:
@@ -261,9 +269,7 @@ def _list(store: Store, listed: list[RunStatus], counts: dict[str, int], url: st
     for one in listed:
         if one.state == "interrupted" or (one.state == "stopped" and one is listed[0]):
             drawing.blank()
-            drawing.steps(
-                (f"feedbackloop resume {one.run.id[:8]}{same_store(url)}", f"goes on with the {one.state} run")
-            )
+            drawing.steps((_resume(one.run.id, one.counts.get("reason"), url), f"goes on with the {one.state} run"))
             break
 
 
@@ -302,11 +308,9 @@ def _show(
         drawing.failures(failures)
     drawing.check_errors(errors)
     drawing.blank()
-    steps = [
-        (f"feedbackloop export answers.csv --run {run.id[:8]}{same_store(url)}", "every answer, for a spreadsheet")
-    ]
+    steps = drawing.reading(run.id[:8], same_store(url))
     if found.state in {"stopped", "interrupted"}:
-        steps.insert(0, (f"feedbackloop resume {run.id[:8]}{same_store(url)}", _resuming(waiting)))
+        steps.insert(0, (_resume(run.id, found.counts.get("reason"), url), _resuming(waiting)))
     drawing.steps(*steps)
 
 

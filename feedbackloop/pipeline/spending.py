@@ -16,6 +16,7 @@ from feedbackloop.pipeline.resilience import CALL, Clock
 from feedbackloop.pipeline.streaming import Feed
 from feedbackloop.pricing import Prices, Tokens, spent
 from feedbackloop.providers import Provider
+from feedbackloop.wording import dollars
 
 CHARACTERS_PER_TOKEN = 3.0
 """Fewer than usual text has."""
@@ -171,8 +172,8 @@ class Purse:
         while self.limit_usd is not None and self.spent_usd + self.reserved_usd + worst_usd > self.limit_usd:
             if self.spent_usd + worst_usd > self.limit_usd or not self.reservations:
                 raise BudgetExceeded(
-                    f"the budget of ${self.limit_usd:g} is used up: ${self.spent_usd:.4f} is spent and the next call could "
-                    f"cost ${worst_usd:.4f}; go on with a larger one: feedbackloop resume --max-cost USD"
+                    f"the budget of {dollars(self.limit_usd)} is used up: {dollars(self.spent_usd)} is spent and the next call "
+                    f"could cost {dollars(worst_usd)}; go on with a larger one: feedbackloop resume --max-cost USD"
                 )
             settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(settled)
