@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -78,14 +77,14 @@ def cost(
     if not recompute:
         found = costs(opened, by=(by or By.DAY).value, since=moment)
         if as_json:
-            _print(_facts(found))
+            drawing.data(_facts(found))
         else:
             _show(found, opened.url)
         return
     restated = recompute_costs(opened, since=moment, settings=settings)
     if as_json:
         total = {"recorded_usd": restated.recorded_usd, "restated_usd": restated.restated_usd}
-        _print({"rows": _records(restated.frame), "total": total})
+        drawing.data({"rows": drawing.records(restated.frame), "total": total})
     elif restated.frame.empty:
         drawing.say(f"{opened.url}: nothing was spent here yet.")
     else:
@@ -179,22 +178,15 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def _facts(found: Costs) -> dict[str, Any]:
+    from feedbackloop.cli import drawing
+
     return {
         "by": found.by,
-        "rows": _records(found.frame),
+        "rows": drawing.records(found.frame),
         "total": {"spent_usd": found.spent_usd, "unpriced": found.unpriced},
         "elsewhere": {"answers": found.elsewhere, "usd": found.elsewhere_usd},
     }
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=12))
-    return records
-
-
 def _dicts(frame: pd.DataFrame) -> list[dict[Any, Any]]:
     return [dict(row) for row in frame.to_dict("records")]
-
-
-def _print(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
@@ -43,6 +44,17 @@ def say(text: str, style: str = "") -> None:
     """A sentence. It is not broken where output goes to a file, so that lines can be searched for."""
     out = console()
     out.print(Text(printable(text), style=style), soft_wrap=not out.is_terminal)
+
+
+def data(value: Any) -> None:
+    """The same for programs, as JSON."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))  # noqa: T201 - not the console's: nothing of it may be broken into lines
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table for `data`: a mapping for each row, null where a figure is not known."""
+    rows: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=12))
+    return rows
 
 
 def blank() -> None:

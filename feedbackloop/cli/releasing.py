@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -118,7 +117,7 @@ def policy(
     opened, _ = open_store(store)
     found = policies(opened, task)
     if as_json:
-        typer.echo(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
+        drawing.data([one.model_dump(mode="json") for one in found])
         return
     if not found:
         drawing.say(f"Nothing is live {f'for {task}' if task else f'in {opened.url}'} yet.")

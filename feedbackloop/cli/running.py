@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -157,13 +156,14 @@ def status(
       [cyan]feedbackloop status --json[/]
     """
     from feedbackloop import queries
+    from feedbackloop.cli import drawing
     from feedbackloop.queries.repeats import steadiness
 
     opened, _ = open_store(store)
     if run is None:
         listed, counts = queries.runs(opened), queries.counts(opened)
         if as_json:
-            _print({"store": opened.url, "counts": counts, "runs": [_facts(one) for one in listed]})
+            drawing.data({"store": opened.url, "counts": counts, "runs": [_facts(one) for one in listed]})
             return
         _list(opened, listed, counts, store)
         return
@@ -171,8 +171,10 @@ def status(
     summary, failures = queries.summary(opened, found.run.id), queries.failures(opened, found.run.id)
     steady = steadiness(opened, found.run.id) if found.run.repeats > 1 else None
     if as_json:
-        told = {} if steady is None else {"steadiness": _records(steady)}
-        _print({**_facts(found), "summary": _records(summary), "failures": _records(failures), **told})
+        told = {} if steady is None else {"steadiness": drawing.records(steady)}
+        drawing.data(
+            {**_facts(found), "summary": drawing.records(summary), "failures": drawing.records(failures), **told}
+        )
         return
     _show(found, summary, failures, queries.check_errors(opened, found.run.id), store, steady=steady)
 
@@ -326,12 +328,3 @@ def _facts(found: RunStatus) -> dict[str, Any]:
         "last_event": found.last_event.isoformat(),
         "counts": found.counts,
     }
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records"))
-    return records
-
-
-def _print(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
