@@ -82,6 +82,11 @@ def test_all_ways_of_cutting_it_come_to_the_same(filled):
         assert costs(filled, by=by).frame[list(SUMS)].sum().to_dict() == whole
 
 
+def test_printed_they_are_a_sentence(filled):
+    assert repr(costs(filled)) == "Spent: at least $15.00, 1 unpriced."
+    assert repr(recompute_costs(filled, settings=SETTINGS)).startswith("Recorded: $15.00; by the prices of now: $")
+
+
 def test_since_leaves_out_what_came_before(filled):
     assert costs(filled, since=NOON + timedelta(days=1)).spent_usd == 14.0
     assert costs(filled, since=NOON + timedelta(days=9)).frame.empty

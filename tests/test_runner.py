@@ -166,6 +166,12 @@ async def test_higher_priorities_are_asked_first(run, store) -> None:
     assert set(completed_cells(store).values()) == {1}
 
 
+async def test_a_result_is_printed_as_a_sentence(run) -> None:
+    result = await run(limit=3)
+    told = f"Run {result.run.id[:8]} is complete: {result.progress.total} answers; spent: $0.00."
+    assert repr(result) == told
+
+
 async def test_a_limit_takes_the_first_rows(run) -> None:
     noting = Noting()
     result = await run(limit=3, wrap=noting)

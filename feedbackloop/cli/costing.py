@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from feedbackloop.cli.options import StoreOption, open_store
-from feedbackloop.wording import count, dollars, spend
+from feedbackloop.wording import count, dollars
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +116,7 @@ def _show(found: Costs, url: str) -> None:
     if found.frame.empty:
         drawing.say(f"{url}: nothing was spent here yet.")
     else:
-        drawing.say(f"Spent: {spend(found.spent_usd, found.unpriced)}.")
+        drawing.say(repr(found))
     if found.elsewhere:
         answers = count(found.elsewhere, "answer")
         drawing.say(f"Not counted: {answers} imported or replayed, which say {dollars(found.elsewhere_usd)}.", "dim")
