@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from feedbackloop.cli.options import StoreOption, open_store
-
-NOT_PROMOTED = 100
-"""The exit code where the gate does not promote, which a build can tell from an error."""
+from feedbackloop.cli.options import StoreOption, open_store, same_store
+from feedbackloop.cli.reporting import NOT_GOOD_ENOUGH
 
 
 class Goal(StrEnum):
@@ -30,7 +29,9 @@ class Voters(StrEnum):
 
 
 def gate(
-    candidate: Annotated[str, typer.Argument(help="The variant that is to be released: its name, or name@version.")],
+    candidate: Annotated[
+        str, typer.Argument(metavar="CANDIDATE", help="The variant that is to be released: its name, or name@version.")
+    ],
     *,
     baseline: Annotated[
         str | None, typer.Option(help="What it would replace.", show_default="the task's baseline")
@@ -95,5 +96,17 @@ def gate(
         drawing.say(words.sentence(decision), "bold green" if decision.verdict == "promote" else "bold")
         drawing.say(words.evidence(decision))
         drawing.guards(decision)
+        drawing.blank()
+        if decision.verdict == "promote":
+            chosen = f"{shlex.quote(decision.task)} {shlex.quote(words.named(decision, decision.candidate))}"
+            proof = f" --decision {decision.id}" if record else ""
+            drawing.steps(
+                (
+                    f"feedbackloop promote {chosen}{proof}{same_store(store)}",
+                    "for all requests; with --canary 0.1 for a tenth",
+                )
+            )
+        elif decision.verdict == "undecided":
+            drawing.steps((f"feedbackloop app{same_store(store)}", "rate more pairs (the page Rate)"))
     if decision.verdict != "promote":
-        raise typer.Exit(NOT_PROMOTED)
+        raise typer.Exit(NOT_GOOD_ENOUGH)

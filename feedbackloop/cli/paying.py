@@ -130,7 +130,9 @@ def _figures(found: Estimate) -> str:
         times += f" x {found.repeats} times"
     whole = found.cases * len(found.variants) * found.repeats
     told = f"{count(found.calls, 'call')} ({times})" if found.calls == whole else f"{count(found.calls, 'call')} left"
-    cost = f"{'at least ' if found.unknown_prices else ''}{dollars(found.cost_usd)}"
+    unknown = found.unpriced or found.unknown_prices
+    cost = "an unknown cost" if found.unpriced and not found.cost_usd else dollars(found.cost_usd)
+    cost = f"at least {cost}" if unknown and found.cost_usd else cost
     time = "up to a day" if found.by_batch else duration(max(found.seconds, 1.0))
     return f"Estimate: {told}, about {count(round(found.tokens), 'token')}, {cost} and {time}."
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from feedbackloop.datasets import Checked
 from feedbackloop.errors import ProviderTimeout, RateLimited
 from feedbackloop.models import AIResponse, ProcessingStatus, Run
+from feedbackloop.wording import count, spend
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,13 @@ class RunResult:
     def finished(self) -> bool:
         """Whether every cell was gone through."""
         return self.stopped is None
+
+    def __repr__(self) -> str:
+        """How it ended, as a sentence."""
+        done, all_ = self.progress.done, count(self.progress.total, "answer")
+        how = f"stopped at {done:,} of {all_}: {self.stopped}" if self.stopped else f"is complete: {all_}"
+        failed = f", {self.progress.failed:,} failed" if self.progress.failed else ""
+        return f"Run {self.run.id[:8]} {how}{failed}; spent: {spend(self.progress.spent_usd, self.progress.unpriced)}."
 
 
 @dataclass

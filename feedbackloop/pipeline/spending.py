@@ -18,6 +18,7 @@ from feedbackloop.pricing import Prices, Tokens, spent
 from feedbackloop.providers import Provider
 from feedbackloop.providers.endpoint import scrub
 from feedbackloop.usage import read_usage
+from feedbackloop.wording import dollars
 
 CHARACTERS_PER_TOKEN = 3.0
 """Fewer than usual text has."""
@@ -201,8 +202,8 @@ class Purse:
         while self.limit_usd is not None and self.spent_usd + self.reserved_usd + worst_usd > self.limit_usd:
             if self.spent_usd + worst_usd > self.limit_usd or not self.reservations:
                 raise BudgetExceeded(
-                    f"the budget of ${self.limit_usd:g} is used up: ${self.spent_usd:.4f} is spent and the next call could "
-                    f"cost ${worst_usd:.4f}; go on with a larger one: feedbackloop resume --max-cost USD"
+                    f"the budget of {dollars(self.limit_usd)} is used up: {dollars(self.spent_usd)} is spent and the next call "
+                    f"could cost {dollars(worst_usd)}; go on with a larger one: feedbackloop resume --max-cost USD"
                 )
             settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(settled)
