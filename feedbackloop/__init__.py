@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from feedbackloop.findings.costs import costs, recompute_costs
     from feedbackloop.importers import import_answers, import_votes
     from feedbackloop.improve import ExportResult, export_preferences
-    from feedbackloop.improve.gate import Rule, assess, decide
+    from feedbackloop.improve.gate import assess, decide
     from feedbackloop.improve.policy import promote, rollback
+    from feedbackloop.improve.rules import Rule
     from feedbackloop.models import (
         AIRequest,
         AIResponse,
@@ -72,7 +73,7 @@ _HOMES = {
     "Progress": "pipeline",
     "Rating": "models",
     "Results": "findings",
-    "Rule": "improve.gate",
+    "Rule": "improve.rules",
     "Run": "models",
     "RunResult": "pipeline",
     "RunSpec": "spec",

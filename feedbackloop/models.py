@@ -108,7 +108,7 @@ class Variant(Record):
 
 
 class Run(Record):
-    """A dataset put to some variants."""
+    """A dataset put to some variants. What is added to it later is a further row of the same id."""
 
     id: str = Field(default_factory=new_id)
     task: str
@@ -231,6 +231,17 @@ class AIResponse(Record):
     metadata: dict[str, Any] = Field(default_factory=dict)
     created_at: datetime = Field(default_factory=utcnow)
 
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Visible tokens a second from the first to the last one, when streamed; the first one's time is `ttft_ms`."""
+        if self.latency_ms is None or self.ttft_ms is None or self.output_tokens is None:
+            return None
+        if self.latency_ms <= self.ttft_ms or self.output_tokens < 2:
+            return None
+        # Reasoning is over when the first token is seen.
+        seen = max(self.output_tokens - (self.reasoning_tokens or 0) - 1, 0)
+        return seen * 1000 / (self.latency_ms - self.ttft_ms)
+
 
 class Queue(Record):
     """What is to be rated, by how many, and under which seed."""
@@ -250,6 +261,8 @@ class Queue(Record):
     blind: bool = True
     seed: int = 0
     """The order of the cases and which answer stands left come from it."""
+    rule: dict[str, Any] = Field(default_factory=dict)
+    """Of a decision, where it is not the usual one: what must be shown of the second variant. Then the first is the baseline."""
     created_at: datetime = Field(default_factory=utcnow)
 
 

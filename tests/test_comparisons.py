@@ -110,7 +110,7 @@ def rate_all(store: Store, queue: Queue, rater: str, winner: items.Verdict = "le
 
 def test_an_older_store_gets_the_new_columns_and_its_queues_stay(tmp_path: Path) -> None:
     path = tmp_path / "old.duckdb"
-    new = {"cases", "runs", "criteria"}
+    new = {"cases", "runs", "criteria", "rule"}
     with duckdb.connect(str(path), config={"storage_compatibility_version": "v1.5.0"}) as old:
         old.execute("CREATE TABLE schema_version (version BIGINT, created_at TIMESTAMP DEFAULT current_timestamp)")
         for table, record in TABLES.items():
@@ -125,6 +125,7 @@ def test_an_older_store_gets_the_new_columns_and_its_queues_stay(tmp_path: Path)
     store = Store(path)
     found = comparisons.queue(store, "q")
     assert (found.variants, found.cases, found.runs, found.criteria) == (["a", "b"], [], [], [])
+    assert found.rule == {}
     store.append([Queue(task="t", purpose="single", variants=["a"], criteria=["tone"])])
     assert {tuple(queue.criteria) for queue in reading.queues(store, "t")} == {(), ("tone",)}
     assert store.sql("SELECT max(version) AS v FROM schema_version")["v"][0] == len(schema.MIGRATIONS)

@@ -11,7 +11,9 @@ from scipy import special
 import feedbackloop as fl
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.identity import utcnow
-from feedbackloop.improve.gate import Rule, assess, decide, line, running_interval
+from feedbackloop.improve.evidence import running_interval
+from feedbackloop.improve.gate import assess, decide
+from feedbackloop.improve.rules import Rule, line
 from feedbackloop.models import AIRequest, AIResponse, Case, Comparison, Decision, ProcessingStatus, Queue, Run, Variant
 from feedbackloop.stats.planning import sequence_needed
 from feedbackloop.stats.significance import mean_interval

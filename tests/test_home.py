@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 from datetime import timedelta
@@ -14,7 +15,9 @@ from streamlit.testing.v1 import AppTest
 import feedbackloop as fl
 from feedbackloop import queries
 from feedbackloop.identity import utcnow
-from feedbackloop.models import AIRequest, AIResponse, Case, Comparison, Run, RunEvent, Task, Variant
+from feedbackloop.improve.gate import decide
+from feedbackloop.improve.policy import promote, rollback
+from feedbackloop.models import AIRequest, AIResponse, Case, Comparison, Queue, Run, RunEvent, Task, Variant
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,11 +44,12 @@ def fill(
     *names: str,
     cases: int = 30,
     votes: int = 0,
+    wins: int | None = None,
     state: str = "finished",
     begun_ago_s: float = 60,
     **settings,
 ) -> Run:
-    """A run of these variants with an answer in each cell, and votes that the second one wins."""
+    """A run of these variants with an answer in each cell, and votes of which the second one wins so many, all by default."""
     at = utcnow() - timedelta(seconds=begun_ago_s)
     variants = [Variant(name=name, model=f"simulated:{name}", created_at=at) for name in names]
     items = [Case(inputs={"input": f"Question {n}"}, created_at=at) for n in range(cases)]
@@ -69,7 +73,7 @@ def fill(
             )
             answers[case.id, variant.id] = response.id
             records += [request, response]
-    for case in items[:votes]:
+    for number, case in enumerate(items[:votes]):
         records.append(
             Comparison(
                 task="support",
@@ -78,7 +82,7 @@ def fill(
                 response_b=answers[case.id, ids[1]],
                 variant_a=ids[0],
                 variant_b=ids[1],
-                winner="b",
+                winner="b" if wins is None or number % votes < wins else "a",
                 rater="Anna",
                 rater_kind="human",
                 seconds=9.0,
@@ -99,6 +103,11 @@ def fill(
 def in_url(page: AppTest, name: str) -> str:
     value = page.query_params[name]
     return value if isinstance(value, str) else value[0]
+
+
+def plain(text: str) -> str:
+    """What of Markdown is seen."""
+    return re.sub(r"[\\\u2060]", "", text)
 
 
 def next_act(page: AppTest):
@@ -130,10 +139,10 @@ def test_the_demo_is_made_by_a_click_in_a_store_of_its_own(store) -> None:
     assert "preferred" in page.subheader[0].value
 
 
-def test_the_demo_leads_to_its_results_and_tells_what_happened(store, demo_file) -> None:
+def test_the_demo_leads_to_its_decision_and_tells_what_happened(store, demo_file) -> None:
     shutil.copy(demo_file, "demo.duckdb")
     page = home(demo="1")
-    assert next_act(page).label == "See the results"
+    assert next_act(page).label.startswith("Release steps@")
     links = [link.label for link in page.get("page_link")]
     assert any("votes by Ben" in link for link in links)
     assert any("new steps" in link for link in links)
@@ -169,12 +178,61 @@ def test_a_few_votes_want_more(store) -> None:
     assert "Few votes yet" in page.subheader[0].value
 
 
-def test_many_votes_lead_to_the_results(store) -> None:
+def test_what_the_gate_promotes_is_to_be_released_and_then_watched(store) -> None:
     fill(store, "terse", "steps", cases=60, votes=60)
     page = home()
-    assert next_act(page).label == "See the results"
+    assert next_act(page).label == "Release steps"
     assert "preferred to terse" in page.subheader[0].value.replace("\\", "")
     assert counts(page)["Votes"] == "60"
+    next_act(page).click().run()
+    assert page.title[0].value == "Decide"
+    assert "Release steps@" in page.subheader[0].value
+    decision = decide(store, "support", "steps")
+    promote(store, "support", "terse")
+    promote(store, "support", "steps", canary=0.1, decision_id=decision.id)
+    page = home()
+    assert next_act(page).label == "Release steps"
+    assert counts(page)["Live"] == "2"
+    promote(store, "support", "steps", decision_id=decision.id)
+    page = home()
+    assert next_act(page).label == "See how it fares"
+    assert counts(page) == {"Answers": "120", "Votes": "60", "Decisions": "1", "Live": "1"}
+    assert "Released terse 90%, steps 10%" in [plain(link.label) for link in page.get("page_link")]
+    next_act(page).click().run()
+    assert page.title[0].value == "Trends"
+    assert in_url(page, "by") == "day"
+    rollback(store, "support")
+    assert "Rolled back to terse 90%, steps 10%" in [plain(link.label) for link in home().get("page_link")]
+
+
+def test_a_decision_that_wants_more_votes_opens_its_queue(store) -> None:
+    fill(store, "terse", "steps", cases=60, votes=36, wins=18)
+    page = home()
+    assert next_act(page).label.startswith("Rate ")
+    assert "more pairs, " in next_act(page).label
+    assert "Too early to say whether steps" in "".join(plain(caption.value) for caption in page.caption)
+    assert "Decide" in [link.label for link in page.get("page_link")]
+    next_act(page).click().run()
+    (queue,) = store.sql("SELECT id, purpose, cases, rule->>'goal' AS goal FROM queues").to_dict("records")
+    assert in_url(page, "queue") == queue["id"]
+    assert (queue["purpose"], list(queue["cases"]), queue["goal"]) == ("decision", [], None)
+
+
+def test_the_rule_that_people_were_asked_under_goes_on_to_hold(store) -> None:
+    run = fill(store, "terse", "steps", cases=60, votes=36, wins=30)
+    assert next_act(home()).label == "Release steps"
+    store.append([Queue(task="support", purpose="decision", variants=run.variants, rule={"goal": "no_worse"})])
+    page = home()
+    assert next_act(page).label == "See the decision"
+    assert "is not shown to be cheaper or faster" in "".join(plain(caption.value) for caption in page.caption)
+
+
+def test_a_worse_candidate_leads_to_another_one(store) -> None:
+    fill(store, "terse", "steps", cases=60, votes=60, wins=5, source="rows.jsonl")
+    page = home()
+    assert next_act(page).label == "Add another variant"
+    next_act(page).click().run()
+    assert page.title[0].value == "New run"
 
 
 def test_one_variant_wants_a_second(store) -> None:

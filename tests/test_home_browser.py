@@ -40,7 +40,7 @@ def test_the_demo_is_one_click_away(page, tmp_path, record_property) -> None:
         assert not (tmp_path / "loop.duckdb").exists()
         # A reload stays there, and the way back leads to the user's own, empty store.
         page.reload()
-        button(page, "See the results").wait_for()
+        page.locator(".st-key-next-act button").wait_for()
         button(page, "Leave the demo").click()
         button(page, "Bring your data").wait_for()
         assert "demo" not in page.url

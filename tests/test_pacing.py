@@ -92,7 +92,9 @@ def put(provider: Hidden, calls: int, concurrency: int = 64) -> tuple[float, flo
 
 
 @pytest.mark.parametrize(
-    "provider", [Hidden(), Hidden(burst=10, latency_s=0.2), Hidden(window_s=1.0, names_time=True)], ids=repr
+    "provider",
+    [Hidden(), Hidden(burst=10, latency_s=0.2), Hidden(window_s=1.0, names_time=True)],
+    ids=["a second's worth at once", "ten at once", "by the second"],
 )
 def test_a_hidden_limit_is_found_and_kept_to(provider: Hidden) -> None:
     reached, refused = put(provider, 2000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -14,7 +15,7 @@ from feedbackloop import plots
 from feedbackloop.errors import SettingsError, StoreError, UnknownName
 from feedbackloop.findings import results, timeline, trends
 from feedbackloop.findings.timeline import qualities
-from feedbackloop.models import AIRequest, AIResponse
+from feedbackloop.models import AIRequest, AIResponse, Policy
 from feedbackloop.queries.verdicts import Selection
 
 
@@ -161,6 +162,64 @@ def test_the_chart_marks_versions_and_leads_to_rows(two_runs) -> None:
     assert sizes
     assert all(first < second for first, second in sizes)
     assert figure.layout.legend.itemclick == "toggleothers"
+
+
+def released(made: Votes, *weights: dict[str, float], days: float = 3.5) -> None:
+    """Policies, a minute after each other, so many days after the first run."""
+    made.store.append(
+        Policy(
+            task="support",
+            weights={"*": {made.variants[name].id: share for name, share in one.items()}},
+            created_at=START + timedelta(days=days, minutes=n),
+        )
+        for n, one in enumerate(weights)
+    )
+
+
+def test_releases_and_ways_back_are_marks_in_words(two_runs) -> None:
+    released(two_runs, {"terse": 1.0}, {"steps": 0.1, "terse": 0.9}, {"terse": 1.0})
+    old = two_runs.variants["steps"].label
+    found = trends(two_runs.store, zone="Europe/Berlin")
+    assert [(mark.words, mark.back) for mark in found.marks] == [
+        ("released terse", False),
+        (f"released terse 90%, {old} 10%", False),
+        ("rolled back to terse", True),
+    ]
+    assert f"{found.marks[0].moment:%d %H:%M %Z}" == "05 01:00 CET"
+    # What was released before anything that is shown is not shown either.
+    assert trends(two_runs.store, since=START + timedelta(days=5)).marks == ()
+
+
+@pytest.mark.parametrize("by", ["run", "day"])
+def test_decisions_are_lines_with_a_word_on_hover_apart_from_those_of_versions(two_runs, by) -> None:
+    released(two_runs, {"terse": 1.0}, {"steps:2": 1.0}, {"terse": 1.0})
+    released(two_runs, {"steps:2": 1.0}, days=9)
+    found = trends(two_runs.store, by=by)
+    bare = plots.trends(replace(found, marks=()))
+    figure = plots.trends(found)
+    fresh = figure.layout.annotations[len(bare.layout.annotations) :]
+    assert [mark.text for mark in fresh] == ["▲", "▲", "▼", "▲"]
+    assert [mark.hovertext.split("<br>")[0] for mark in fresh][2:] == [
+        "rolled back to terse",
+        f"released {two_runs.variants['steps:2'].label}",
+    ]
+    # Versions have their word above the panels, decisions their sign within the lowest; traces and legend stay as they were.
+    assert {mark.y for mark in bare.layout.annotations} == {1}
+    assert {mark.y for mark in fresh} == {0}
+    assert len(figure.data) == len(bare.data)
+    if by == "run":
+        assert [mark.x for mark in fresh] == [0.25, 0.5, 0.75, 1.5]
+        assert figure.layout.xaxis.range[1] > 1.5
+        assert {mark.x for mark in fresh}.isdisjoint(mark.x for mark in bare.layout.annotations)
+    else:
+        assert [mark.x for mark in fresh] == [mark.moment.replace(tzinfo=None) for mark in found.marks]
+
+
+def test_a_name_in_a_mark_is_text(tmp_path) -> None:
+    made = make(tmp_path / "loop.duckdb", ["terse", "<b>x</b>"], cases=2)
+    released(made, {"<b>x</b>": 1.0})
+    (mark,) = (one for one in plots.trends(trends(made.store)).layout.annotations if one.text == "▲")
+    assert mark.hovertext.startswith("released &lt;b&gt;x")
 
 
 def test_the_table_can_be_taken_away(two_runs) -> None:

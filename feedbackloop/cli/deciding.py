@@ -69,7 +69,8 @@ def gate(
     from feedbackloop.cli import drawing
     from feedbackloop.errors import StoreError
     from feedbackloop.improve import receipt as words
-    from feedbackloop.improve.gate import Rule, assess
+    from feedbackloop.improve.gate import assess
+    from feedbackloop.improve.rules import Rule
 
     opened, _ = open_store(store)
     names = queries.tasks(opened) if opened.exists() else []

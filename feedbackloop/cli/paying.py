@@ -14,6 +14,7 @@ from feedbackloop.wording import count, dollars
 
 if TYPE_CHECKING:
     from feedbackloop.pipeline.estimate import Estimate
+    from feedbackloop.pipeline.extending import More
     from feedbackloop.settings import Settings
     from feedbackloop.spec import RunSpec
     from feedbackloop.store import Store
@@ -67,9 +68,17 @@ def agree_to_run(
 
 
 def agree_to_resume(
-    store: Store, run: str | None, settings: Settings, *, budget: float | None, yes: bool, unknown_price: bool
+    store: Store,
+    run: str | None,
+    settings: Settings,
+    *,
+    budget: float | None,
+    yes: bool,
+    unknown_price: bool,
+    more: More,
+    spec: RunSpec | None,
 ) -> None:
-    """Say what is left of a run, and ask where it costs money.
+    """Say what is left of a run with what is added to it, and ask where it costs money.
 
     Raises:
         SettingsError: a price is not known, and that is not allowed.
@@ -80,7 +89,7 @@ def agree_to_resume(
 
     try:
         kept = queries.find_run(store, run, unfinished=True).run
-        found = estimate_rest(store, run, settings)
+        found = estimate_rest(store, run, settings, more, spec)
     except FeedbackLoopError:
         return  # going on with it meets the same
     if found is None or not found.calls:

@@ -188,14 +188,8 @@ def _names(store: Store) -> dict[str, str]:
 
 
 def _words(policy: Policy, names: dict[str, str]) -> str:
-    """A policy in a line: `steps@3f2a 90%, terse@9c01 10%; de: steps@3f2a`."""
-    parts = []
-    for segment, shares in sorted(policy.weights.items()):
-        who = ", ".join(
-            names.get(variant, variant[:8])
-            + ("" if share >= 1 else f" {share:.3g}" if share < 0.01 else f" {share:.0%}")
-            for variant, share in sorted(shares.items(), key=lambda item: -item[1])
-        )
-        parts.append(who if segment == "*" else f"{segment}: {who}")
+    """A policy in a line."""
+    from feedbackloop.findings.wording import answering
+
     chain = f"; then {', '.join(policy.fallback)}" if policy.fallback else ""
-    return "; ".join(parts) + chain
+    return answering(policy.weights, names) + chain

@@ -92,7 +92,7 @@ def run(  # noqa: PLR0917 - Typer passes options by name
     )
 
 
-def resume(
+def resume(  # noqa: PLR0917 - Typer passes options by name
     run: Annotated[
         str | None,
         typer.Argument(metavar="RUN", help="How the run's id begins.", show_default="the newest that is not finished"),
@@ -109,26 +109,75 @@ def resume(
             show_default="the run's own",
         ),
     ] = None,
+    spec: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SPEC", help="Bring the run to what this spec says now: more rows, more variants, more repeats."
+        ),
+    ] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The dataset with more rows, or where it lies now.", show_default="the run's own"
+        ),
+    ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Put each case to each variant so often.", show_default="the run's own"),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Only the first N cases; 0 takes all.", show_default="the run's own"),
+    ] = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Ask only what has failed, and nothing that was never asked. A failure is shown until there is an answer.",
+        ),
+    ] = False,
     allow_unknown_price: UnknownPriceOption = False,
     yes: YesOption = False,
 ) -> None:
     """Go on with a run: ask only what is missing or failed.
 
+    Rows, variants and repeats can be added to it at any time: answers that are there stay.
+
     \b
-    Example:
+    Examples:
       [cyan]feedbackloop resume 3f2a[/]
+      [cyan]feedbackloop resume 3f2a --spec spec.yaml[/]
+      [cyan]feedbackloop resume 3f2a --retry-failed[/]
     """
     from feedbackloop.cli.watching import Watch
     from feedbackloop.pipeline import resume as go_on
+    from feedbackloop.pipeline.extending import More
+    from feedbackloop.spec import load_spec
 
     opened, settings = open_store(store)
-    agree_to_resume(opened, run, settings, budget=max_cost, yes=yes, unknown_price=allow_unknown_price)
+    read = None if spec is None else load_spec(spec)
+    more = More(dataset=dataset, repeats=repeats, limit=limit)
+    agree_to_resume(
+        opened,
+        run,
+        settings,
+        budget=max_cost,
+        yes=yes,
+        unknown_price=allow_unknown_price,
+        more=more,
+        spec=read,
+    )
     watch = Watch()
     _see(
         watch,
         lambda progress, stop: go_on(
             opened,
             run,
+            spec=read,
+            dataset=dataset,
+            repeats=repeats,
+            limit=limit,
+            retry_failed=retry_failed,
             settings=settings,
             budget_usd=max_cost,
             allow_unknown_price=allow_unknown_price or None,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from feedbackloop.comparisons.dealing import dealer, known_dealer
 from feedbackloop.comparisons.deck import Deck
@@ -78,6 +78,7 @@ def open_queue(
     criteria: Sequence[str] = (),
     limit: int | None = None,
     rater: str | None = None,
+    rule: Mapping[str, Any] | None = None,
 ) -> Queue:
     """Open a queue, or find an equal one that has something left to be judged.
 
@@ -90,6 +91,7 @@ def open_queue(
         criteria: what single answers are rated on, from 1 to 5; none means a thumb.
         limit: only so many cases, chosen at random.
         rater: choose among those that this rater has not judged yet.
+        rule: what a decision must show of the second variant, where it is not the usual (`improve.rules.Rule.unusual`).
 
     Raises:
         SettingsError: these cannot make a queue.
@@ -116,6 +118,7 @@ def open_queue(
         overlap=overlap,
         blind=blind,
         seed=secrets.randbelow(2**31) if seed is None else seed,
+        rule=dict(rule or {}),
     )
     for known in reading.queues(store, task):
         if _equal(known, wanted, limit) and (seed is None or known.seed == seed) and status(store, known).is_open:
@@ -206,7 +209,8 @@ def _variant_ids(store: Store, task: str, variants: Sequence[str | Variant]) -> 
 
 def _equal(known: Queue, wanted: Queue, limit: int | None) -> bool:
     def mark(one: Queue) -> tuple[object, ...]:
-        return one.purpose, sorted(one.variants), one.runs, one.criteria, one.overlap, one.blind
+        variants = one.variants if one.rule else sorted(one.variants)
+        return one.purpose, variants, one.rule, one.runs, one.criteria, one.overlap, one.blind
 
     same_cases = known.cases == wanted.cases if limit is None else len(known.cases) == limit
     return mark(known) == mark(wanted) and same_cases

@@ -105,10 +105,19 @@ class Sitting:
         self.read(again=again)
 
     @property
+    def pace(self) -> float:
+        """Seconds that this rater takes for a verdict, the median; the usual ones until it is known."""
+        return median(self._seconds) if self._seconds else SECONDS_PER_VOTE
+
+    @property
     def minutes_left(self) -> int:
         """How long the rest will take at this rater's own pace."""
-        pace = median(self._seconds) if self._seconds else SECONDS_PER_VOTE
-        return max(1, round(self.left * pace / 60)) if self.left else 0
+        return max(1, round(self.left * self.pace / 60)) if self.left else 0
+
+    @property
+    def votes(self) -> tuple[Comparison, ...]:
+        """What the rater said of pairs in this queue, as far as it stands, oldest first."""
+        return tuple(self._votes)
 
     @property
     def last(self) -> Last | None:

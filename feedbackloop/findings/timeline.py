@@ -13,12 +13,14 @@ import pandas as pd
 
 from feedbackloop import queries
 from feedbackloop.errors import SettingsError
+from feedbackloop.findings import wording
 from feedbackloop.findings.players import Player, Players, players
 from feedbackloop.findings.report import named_task
 from feedbackloop.findings.samples import FRACTION, Scale, floats, mean_of_cases, mean_score, scale_of, win_rate
 from feedbackloop.models import RaterKind
 from feedbackloop.queries import trends as counted
 from feedbackloop.queries import verdicts
+from feedbackloop.queries.policies import policies, releases
 from feedbackloop.queries.trends import Ladder, Step
 from feedbackloop.queries.verdicts import Selection
 from feedbackloop.stats.interval import Interval, quantile_interval
@@ -90,6 +92,17 @@ class Point:
     cost_usd: Interval
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A decision that changed who answers: a release, or going back to an earlier one."""
+
+    moment: datetime
+    """In the zone asked for."""
+    back: bool
+    words: str
+    """`released steps@991a`, `rolled back to terse`."""
+
+
 @dataclass(frozen=True, repr=False)
 class Trends:
     """A line per variant name; its versions are steps of it."""
@@ -110,6 +123,8 @@ class Trends:
     """What else it could be."""
     left_out: int
     """Older steps that are not here."""
+    marks: tuple[Mark, ...] = ()
+    """What was released and rolled back since the first of the rungs, oldest first."""
 
     def of(self, player: str) -> tuple[Point, ...]:
         """One name's points, oldest first."""
@@ -224,6 +239,20 @@ def trends(
         quality=chosen,
         qualities=offered,
         left_out=left_out,
+        marks=_marks(store, known, selection.task, rungs[0].moment if rungs else None, there),
+    )
+
+
+def _marks(store: Store, known: Players, task: str, since: datetime | None, zone: ZoneInfo) -> tuple[Mark, ...]:
+    names = {id_: player.version_label(id_) for player in known.known for id_ in player.versions}
+    return tuple(
+        Mark(
+            release.policy.created_at.astimezone(zone),
+            release.back,
+            f"{'rolled back to' if release.back else 'released'} {wording.answering(release.policy.weights, names)}",
+        )
+        for release in releases(policies(store, task))
+        if since is not None and release.policy.created_at >= since
     )
 
 

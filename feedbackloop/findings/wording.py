@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from feedbackloop.stats.interval import Interval
 from feedbackloop.wording import count, dollars, milliseconds
@@ -100,6 +100,24 @@ def duration(seconds: float) -> str:
         return count(minutes, "minute")
     half_hours = round(minutes / 30)
     return f"{half_hours / 2:g} hours"
+
+
+def answering(weights: Mapping[str, Mapping[str, float]], names: Mapping[str, str]) -> str:
+    """Who answers by a policy: `steps@3f2a 90%, terse@9c01 10%; de: steps@3f2a`.
+
+    Args:
+        weights: by segment (`*` for all others), the share of each variant id.
+        names: what the variants are called.
+    """
+    parts = []
+    for segment, shares in sorted(weights.items()):
+        who = ", ".join(
+            names.get(variant, variant[:8])
+            + ("" if share >= 1 else f" {share:.3g}" if share < 0.01 else f" {share:.0%}")
+            for variant, share in sorted(shares.items(), key=lambda item: -item[1])
+        )
+        parts.append(who if segment == "*" else f"{segment}: {who}")
+    return "; ".join(parts)
 
 
 def short(name: str, longest: int = 48) -> str:

@@ -92,15 +92,23 @@ def _guard(
     *,
     difference: bool = False,
 ) -> Guard:
+    """`difference` is that of two rates; its column says yes or no."""
     both = answered[[f"baseline_{column}", f"candidate_{column}"]].astype(float).dropna().to_numpy()
     if not len(both):
         return Guard(name, None, None, None, None, None, allowed, "open", 0)
     base, other = (float(statistic(both[:, side])) for side in (0, 1))
     increase = _increase(np.array([base]), np.array([other]), difference=difference)[0]
     seed = np.random.default_rng(0)  # the same answers, the same bounds, on every look
-    draws = int(np.clip(20_000_000 // len(both), 100, DRAWS))
-    picked = seed.integers(0, len(both), (draws, len(both)))
-    drawn = _increase(statistic(both[picked, 0], axis=1), statistic(both[picked, 1], axis=1), difference=difference)
+    if difference:
+        # Of yes and no there are four kinds of cases: to draw how many of each comes to the same as drawing cases, at once.
+        kinds = np.array([(0, 0), (0, 1), (1, 0), (1, 1)], dtype=np.float64)
+        shares = [float((both == kind).all(axis=1).mean()) for kind in kinds]
+        counts = seed.multinomial(len(both), shares, DRAWS)
+        drawn = counts @ (kinds[:, 1] - kinds[:, 0]) / len(both)
+    else:
+        draws = int(np.clip(20_000_000 // len(both), 100, DRAWS))
+        picked = seed.integers(0, len(both), (draws, len(both)))
+        drawn = _increase(statistic(both[picked, 0], axis=1), statistic(both[picked, 1], axis=1), difference=False)
     lower, upper = (float(np.quantile(drawn, level)) for level in (1 - CONFIDENCE, CONFIDENCE))
     if difference and not both.any():
         # Where nothing failed so far, resampling would promise that nothing ever will: the rule of three.

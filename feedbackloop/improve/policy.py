@@ -14,7 +14,7 @@ from feedbackloop.errors import SettingsError, UnknownName
 from feedbackloop.identity import utcnow
 from feedbackloop.models import Policy, Variant
 from feedbackloop.providers import model_name
-from feedbackloop.queries.policies import live, named, policies
+from feedbackloop.queries.policies import live, named, policies, releases
 from feedbackloop.registry import near
 from feedbackloop.settings import Settings
 from feedbackloop.store import Store
@@ -91,7 +91,7 @@ def rollback(store: Store, task: str, to: str | None = None) -> Policy:
     if not past:
         raise SettingsError(f"the task '{task}' has no policy yet, so there is nothing to roll back")
     if to is None:
-        steps = _steps(past)
+        steps = releases(past)[-1].steps
         if len(steps) < 2:
             raise SettingsError(
                 f"the task '{task}' has no policy before the live one; name another with `feedbackloop rollback {task} --to ID` "
@@ -123,19 +123,6 @@ def _write(store: Store, present: Policy | None, policy: Policy) -> Policy:
     policy = policy.model_copy(update={"created_at": created})
     store.append([policy])
     return policy
-
-
-def _steps(past: Sequence[Policy]) -> list[Policy]:
-    """The policies as steps forward, oldest first: one that equals an earlier step is a step back to it."""
-    steps: list[Policy] = []
-    for policy in reversed(past):
-        same = next((place for place, step in enumerate(steps) if _same(step, policy)), None)
-        steps = [*steps, policy] if same is None else steps[: same + 1]
-    return steps
-
-
-def _same(one: Policy, other: Policy) -> bool:
-    return (one.weights, one.fallback) == (other.weights, other.fallback)
 
 
 def _known_task(store: Store, task: str) -> None:

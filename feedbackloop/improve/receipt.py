@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from feedbackloop.findings.wording import listed
 from feedbackloop.models import Decision, Policy
+from feedbackloop.wording import count
 
 MOST_NAMED = 3
 """Raters who are named; of more, only how many they are."""
@@ -41,7 +42,7 @@ def sentence(decision: Decision) -> str:
         if decision.verdict == "keep":
             return f"Keep {baseline}: the {guard} of {candidate} is beyond what the rule allows."
         return f"Not yet: the {guard} of {candidate} looks beyond what the rule allows."
-    more = f": about {decision.more_needed:,} more votes would tell" if decision.more_needed else ""
+    more = f": about {count(decision.more_needed, 'more vote')} would tell" if decision.more_needed else ""
     return f"Too early to say whether {candidate} may replace {baseline}{more}."
 
 

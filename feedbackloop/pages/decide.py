@@ -7,9 +7,11 @@ import streamlit as st
 from feedbackloop import comparisons
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.findings import results
+from feedbackloop.findings.wording import answering
 from feedbackloop.improve import gate, policy
 from feedbackloop.improve import receipt as words
-from feedbackloop.models import Decision, Policy, Variant
+from feedbackloop.improve.rules import Rule
+from feedbackloop.models import Decision, Variant
 from feedbackloop.pages import context
 from feedbackloop.plots import course
 from feedbackloop.queries.pairs import seconds_per_vote
@@ -27,7 +29,7 @@ def candidates(scope: context.Scope) -> list[Variant]:
     return sorted(others, key=lambda variant: order.get(variant.id, len(order)))
 
 
-def rule_line() -> gate.Rule:
+def rule_line() -> Rule:
     """What must be shown, folded: the usual rule does for most."""
     goal = context.choice("Goal: the candidate", list(GOALS), "goal", width=260, format_func=GOALS.__getitem__)
     with st.popover("Rule and guards", icon=":material/tune:"):
@@ -44,7 +46,7 @@ def rule_line() -> gate.Rule:
         strict = st.toggle(
             "Strict interval", key="strict", help="Right without any approximation, and wider: it needs more votes."
         )
-    return gate.Rule(
+    return Rule(
         goal="no_worse" if goal == "no_worse" else "better",
         margin=margin / 100,
         max_cost_increase=None if cost is None else cost / 100,
@@ -93,7 +95,8 @@ def verdict(found: gate.Assessment, candidate: Variant) -> None:
                 type="primary",
                 icon=":material/how_to_vote:",
             ):
-                queue = comparisons.open_queue(context.store(), decision.task, [decision.baseline, decision.candidate])
+                pair = [decision.baseline, decision.candidate]
+                queue = comparisons.open_queue(context.store(), decision.task, pair, rule=found.rule.unusual)
                 context.go("rate", queue=queue.id)
         if st.button("Release …", type="primary" if release else "secondary", icon=":material/rocket_launch:"):
             confirm(decision, candidate)
@@ -141,7 +144,7 @@ def history(task: str, names: dict[str, str]) -> None:
     rows = [
         {
             "since": context.local(one.created_at),
-            "who answers": shares(one, names),
+            "who answers": answering(one.weights, names),
             "decision": (one.decision_id or "")[:8],
         }
         for one in past
@@ -159,16 +162,6 @@ def history(task: str, names: dict[str, str]) -> None:
             st.error(str(error))
             return
         st.rerun()
-
-
-def shares(one: Policy, names: dict[str, str]) -> str:
-    """`steps 90%, terse 10%`, by segment where there are several."""
-    parts = [
-        ("" if segment == policy.EVERYONE else f"{segment}: ")
-        + ", ".join(f"{names.get(id_, id_[:4])} {share:.0%}" for id_, share in weights.items())
-        for segment, weights in one.weights.items()
-    ]
-    return "; ".join(parts)
 
 
 st.title("Decide")

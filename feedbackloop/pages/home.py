@@ -5,20 +5,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
-from feedbackloop.comparisons import open_queue
+from feedbackloop import comparisons
 from feedbackloop.comparisons.queues import Purpose
 from feedbackloop.demo import make_demo
 from feedbackloop.findings import Verdict, verdict
 from feedbackloop.findings.sentence import FIRST_PAIRS
-from feedbackloop.findings.wording import duration, short
+from feedbackloop.findings.wording import answering, duration, short
 from feedbackloop.identity import utcnow
+from feedbackloop.improve import gate
+from feedbackloop.improve import receipt as words
+from feedbackloop.improve.countdown import MOST_VOTES
+from feedbackloop.improve.rules import Rule
+from feedbackloop.models import Decision, Variant
 from feedbackloop.pages import answer, context, live
 from feedbackloop.pages.wording import shortened
 from feedbackloop.pipeline import Progress, launch
-from feedbackloop.queries import RunStatus, overview
+from feedbackloop.queries import RunStatus, overview, policies
 from feedbackloop.queries.overview import NO_FIGURES, Loop
 from feedbackloop.queries.verdicts import Selection
 from feedbackloop.stats.standings import FEWEST_COMPARISONS
@@ -41,6 +47,8 @@ class Act:
     """A run to go on with before the page is opened."""
     pairs: int = 0
     """So many are to be rated: a queue is opened for them."""
+    rule: dict[str, Any] | None = None
+    """Or so many as this rule needs to decide between the baseline and the best (`Rule.unusual`)."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,43 @@ def standing(store: Store, task: str, baseline: str | None, since: datetime | No
     return verdict(store, Selection(task, since), baseline)
 
 
+def decision_on_best(store: Store, task: str, candidate: str, baseline: str) -> Decision:
+    """How the decision stands on the best candidate, by the rule that people were asked under."""
+    rule = gate.asked_rule(store, task, candidate, baseline)
+    return gate.assess(store, task, candidate, baseline, rule=rule).decision
+
+
+def after_the_votes(found: Verdict, decision: Decision, mine: Sequence[RunStatus], scope: context.Scope) -> Act:
+    """What the votes on the best candidate ask for: its release, more votes, or another candidate."""
+    labels = {variant.id: context.label(variant, scope.variants) for variant in scope.variants}
+    name, base = labels[decision.candidate], labels[decision.baseline]
+    pair = {"candidate": name, "baseline": base, "goal": decision.goal}
+    why = words.sentence(decision)
+    if decision.verdict == "promote":
+        live = context.read(policies.live, scope.task)
+        if live is not None and all(shares == {decision.candidate: 1.0} for shares in live.weights.values()):
+            reason = f"{short(name)} answers since {ago(live.created_at, utcnow())}: see what users make of it."
+            return Act("See how it fares", ":material/show_chart:", reason, "trends", {"by": "day"})
+        reason = f"The votes suffice: it may take the place of {short(base)}. You are asked before anything changes."
+        return Act(f"Release {short(name, 24)}", ":material/rocket_launch:", reason, "decide", pair)
+    more = decision.more_needed or 0
+    sizes = context.read(
+        comparisons.outlook, scope.task, (decision.baseline, decision.candidate), rater=context.rater()
+    )
+    if decision.reason == "too_few" and more <= MOST_VOTES and sizes.size:
+        label = f"Rate {count(more, 'more pair')}, {duration(more * found.seconds_per_vote)}"
+        return Act(label, ":material/how_to_vote:", why, "rate", pair, rule=Rule(**decision.rule).unusual)
+    if decision.reason == "worse":
+        return Act("Add another variant", ":material/add:", why, "runs", another(mine))
+    return Act("See the decision", ":material/gavel:", why, "decide", pair)
+
+
+def another(mine: Sequence[RunStatus]) -> dict[str, str]:
+    """A new run like the last one, where that was a run and no import."""
+    last = mine[0] if mine else None
+    return {"new": "run"} | ({} if last is None or "imported" in last.run.settings else {"like": last.run.id})
+
+
 def next_act(found: Verdict, loop: Loop, mine: Sequence[RunStatus], scope: context.Scope) -> Act:
     """The one thing to do next for a task."""
     last = mine[0] if mine else None
@@ -114,8 +159,12 @@ def next_act(found: Verdict, loop: Loop, mine: Sequence[RunStatus], scope: conte
         return Act("New run", ":material/add:", "There are no answers yet.", "runs", {"new": "run"})
     if len(scope.variants) < 2:
         reason = "To compare, there must be two: another prompt, another model, or another parameter."
-        like = {} if last is None or "imported" in last.run.settings else {"like": last.run.id}
-        return Act("Add a second variant", ":material/add:", reason, "runs", {"new": "run", **like})
+        return Act("Add a second variant", ":material/add:", reason, "runs", another(mine))
+    return by_votes(found, mine, scope)
+
+
+def by_votes(found: Verdict, mine: Sequence[RunStatus], scope: context.Scope) -> Act:
+    """What to do where there are answers to compare: rate, until there is something to decide on."""
     best = found.best
     cases = FIRST_PAIRS if found.counted is None else found.counted.cases
     missing = min(FIRST_PAIRS, cases) if best is None else FEWEST_COMPARISONS - best.votes
@@ -124,6 +173,9 @@ def next_act(found: Verdict, loop: Loop, mine: Sequence[RunStatus], scope: conte
         label = f"Rate {missing} {pairs}, {duration(missing * found.seconds_per_vote)}"
         reason = "Blind: two answers, and not a word on whose they are."
         return Act(label, ":material/how_to_vote:", reason, "rate", {}, pairs=missing)
+    if best is not None and found.baseline is not None:
+        pair = best.player.variant_id, found.baseline.variant_id
+        return after_the_votes(found, context.read(decision_on_best, scope.task, *pair), mine, scope)
     return Act("See the results", ":material/leaderboard:", "Who is better, by how much, and for whom.", "results", {})
 
 
@@ -133,19 +185,23 @@ def take(act: Act, found: Verdict, scope: context.Scope) -> None:
         if st.button(act.label, type="primary", icon=act.icon, key="next-act"):
             if act.resumes is not None:
                 st.session_state["launched"] = launch.resume(context.store(), act.resumes)
-            parameters = {"queue": queue_of(act.pairs, found, scope)} if act.pairs else act.parameters
+            asks = act.pairs or act.rule is not None
+            parameters = {"queue": queue_of(act, found, scope)} if asks else act.parameters
             context.go(act.page, **parameters)
-        st.caption(act.reason, width="content")
+        st.caption(answer.escaped(act.reason), width="content")
+        if act.rule is not None:
+            context.link("decide", "Decide", icon=":material/gavel:", **act.parameters)
 
 
-def queue_of(pairs: int, found: Verdict, scope: context.Scope) -> str:
+def queue_of(act: Act, found: Verdict, scope: context.Scope) -> str:
     """The queue that fills the gap: the best candidate against the baseline, or all of them where nobody has voted."""
     newest = list({variant.name: variant.id for variant in reversed(scope.variants)}.values())
     wanted = newest
     if found.best is not None and found.baseline is not None:
         wanted = [found.baseline.variant_id, found.best.player.variant_id]
     purpose: Purpose = "decision" if len(wanted) == 2 else "leaderboard"
-    queue = open_queue(context.store(), scope.task, wanted, purpose=purpose, limit=pairs, rater=context.rater())
+    how = {"limit": act.pairs} if act.rule is None else {"rule": act.rule}
+    queue = comparisons.open_queue(context.store(), scope.task, wanted, purpose=purpose, rater=context.rater(), **how)
     return queue.id
 
 
@@ -155,7 +211,7 @@ def numbers(loop: Loop) -> None:
         ("Answers", loop.answers, "compare"),
         ("Votes", loop.votes, "results"),
         ("Decisions", loop.decisions, "decide"),
-        ("Live", loop.live, "decide" if loop.live else "trends"),
+        ("Live", loop.live, "decide"),
     )
     for column, (title, value, page) in zip(st.columns(len(shown)), shown, strict=True):
         with column, st.container(border=True, key=f"count-{title.lower()}", gap="xsmall"):
@@ -163,8 +219,8 @@ def numbers(loop: Loop) -> None:
             context.link(page, context.PAGES[page].title)
 
 
-def changes(mine: Sequence[RunStatus], task: str) -> list[Change]:
-    """What happened lately, newest first: runs, new versions, votes."""
+def changes(mine: Sequence[RunStatus], task: str, variants: tuple[Variant, ...]) -> list[Change]:
+    """What happened lately, newest first: runs, new versions, votes, releases."""
     found = []
     versions: dict[str, set[str]] = {}
     for status in reversed(mine):
@@ -181,14 +237,20 @@ def changes(mine: Sequence[RunStatus], task: str) -> list[Change]:
     for row in context.read(overview.voting, task, limit=SHOWN_CHANGES).to_dict("records"):
         text = answer.escaped(f"{count(int(row['votes']), 'vote')} by {short(str(row['rater']), 28)}")
         found.append(Change(row["last"].to_pydatetime(), text, "results", {}))
+    names = {variant.id: context.label(variant, variants) for variant in variants}
+    for release in policies.releases(context.read(policies.policies, task))[-SHOWN_CHANGES:]:
+        text = (
+            f"{'Rolled back to' if release.back else 'Released'} {short(answering(release.policy.weights, names), 40)}"
+        )
+        found.append(Change(release.policy.created_at, answer.escaped(text), "decide", {}))
     return sorted(found, key=lambda change: change.at, reverse=True)[:SHOWN_CHANGES]
 
 
-def lately(mine: Sequence[RunStatus], task: str) -> None:
+def lately(mine: Sequence[RunStatus], scope: context.Scope) -> None:
     """Draw what happened lately."""
     st.subheader("Lately", anchor=False)
     now = utcnow()
-    for change in changes(mine, task):
+    for change in changes(mine, scope.task, scope.variants):
         with st.container(horizontal=True, gap="small", vertical_alignment="center", wrap=False):
             st.caption(ago(change.at, now), width=90)
             context.link(change.page, change.text, **change.parameters)
@@ -223,7 +285,7 @@ mine = [status for status in live.statuses() if status.run.task == scope.task]
 since = scope.since.replace(second=0, microsecond=0) if scope.since else None
 loop = context.read(overview.loop, scope.task, since)
 found = context.read(standing, scope.task, scope.baseline.id if scope.baseline else None, since)
-st.subheader(answer.escaped(found.sentence), anchor=False)
+st.subheader(answer.escaped(found.standing), anchor=False)
 for going in mine:
     if going.state == "running":
         live.watch(going.run.id, live.title(going))
@@ -232,7 +294,7 @@ numbers(loop)
 # Beside each other where there is room, else below.
 with st.container(horizontal=True, gap="large", key="news"):
     with st.container(width=420):
-        lately(mine, scope.task)
+        lately(mine, scope)
     if mine:
         with st.container(width=330):
             last_run(mine[0])

@@ -29,7 +29,7 @@ if queue is not None and rater is not None:
     # The baseline's name would stand in the address.
     context.keep("baseline", None)
     names = {} if queue.blind else context.read(comparisons.variant_names, tuple(queue.variants))
-    screen.judge(screen.sitting(context.store(), queue, rater), names)
+    screen.judge(*screen.sitting(context.store(), queue, rater), names)
     st.stop()
 
 st.title("Rate")

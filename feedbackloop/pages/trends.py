@@ -50,6 +50,8 @@ def table(found: Trends) -> pd.DataFrame:
 def remarks(found: Trends) -> list[str]:
     """What must be known to read the chart rightly."""
     said = ["Click a point to see its answers; click a name to see it alone, double-click to take it away."]
+    if found.marks:
+        said.append("A grey line is a release (▲) or a way back (▼): its triangle says which.")
     if len(found.rungs) == 1:
         said.append(f"One {found.step} so far: the next one makes a line.")
     if any(point.latency_p95_ms.upper == float("inf") for point in found.points):

@@ -38,6 +38,7 @@ from feedbackloop.pipeline.writer import Writer
 from feedbackloop.pricing import spent
 from feedbackloop.queries.overview import NO_FIGURES, run_figures
 from feedbackloop.queries.paid import unpriced_answers
+from feedbackloop.queries.reuse import failed_cells
 from feedbackloop.store import Store
 
 HEARTBEAT_S = 5.0
@@ -63,12 +64,16 @@ class Part:
     clock: Clock
     progress: Callable[[Progress], None] | None
     stop: asyncio.Event
+    before: Run | None = None
+    """How the store has the run, when going on with it."""
+    only_failed: bool = False
+    """Ask none of the cells that were never asked."""
 
     def __post_init__(self) -> None:
         self.tally = Tally()
         self.reason: str | None = None
         """Why this part ends early; set by whatever ends it."""
-        self.total = 0
+        self.total = self.unasked = 0
         self.began = self.clock.now()
         self.ready: deque[Cell] = deque()
         self.callback_error: Exception | None = None
@@ -91,7 +96,7 @@ class Part:
         self.total = checked.cases * len(asking) * self.run.repeats
         notes = self._notes(checked, resuming=resuming)
         self.reusable = queries.reusable_keys(self.store) if self.engine.answers and self.store.exists() else set()
-        self.run = self.run if resuming else self.run.model_copy(update={"fingerprint": checked.fingerprint})
+        self.run = self.run.model_copy(update={"fingerprint": checked.fingerprint})
         self.started = self._event("started")
         self.store.append(
             [*self._opening(resuming=resuming), self.started],
@@ -99,6 +104,7 @@ class Part:
             unless=lambda connection: queries.refuse_if_running(connection, self.run.id),
         )
         self.done = queries.finished_cells(self.store, self.run.id) if resuming else set()
+        self.failed = failed_cells(self.store, self.run.id) if self.only_failed else set()
         # The budget is the run's, and not each part's anew.
         if resuming:
             self._count_spent()
@@ -119,7 +125,9 @@ class Part:
             await self._work()
         finally:
             # Also when this task was cancelled: what was answered is kept, and the run is known to have stopped.
-            if self.tally.done < self.total:
+            if self.unasked and self.tally.done + self.unasked == self.total:
+                self._stop("only what had failed was asked again")
+            elif self.tally.done < self.total:
                 self._stop("it was asked to stop" if self.stop.is_set() else "it was interrupted")
             self.writer.close(*self.left, self._event("finished" if self.reason is None else "stopped"))
             self._report()
@@ -184,6 +192,9 @@ class Part:
         passed = list(islice(self.cells, LOOK_AHEAD if self.reusable else 64))
         found = [cell for cell in passed if not self._is_done(cell.request)] if self.done else passed
         self.tally.skipped += len(passed) - len(found)
+        if self.only_failed:
+            missing, found = len(found), [cell for cell in found if self._has_failed(cell.request)]
+            self.unasked += missing - len(found)
         if self.engine.answers:
             keys = [
                 cell.request.key
@@ -252,13 +263,17 @@ class Part:
     def _is_done(self, request: AIRequest) -> bool:
         return hash((request.case_id, request.variant_id, request.repeat, request.key)) in self.done
 
+    def _has_failed(self, request: AIRequest) -> bool:
+        return hash((request.case_id, request.variant_id, request.repeat)) in self.failed
+
     def _opening(self, *, resuming: bool) -> list[Record]:
         """What the store must know before the first answer: names and tasks that are new or have changed, and the run."""
-        if resuming:
-            return []
         records: list[Record] = []
         names = {variant.id: variant.name for variant in queries.variants(self.store)} if self.store.exists() else {}
         records += [variant for variant in self.variants if names.get(variant.id) != variant.name]
+        if resuming:
+            changed = self.run != self.before
+            return [*records, self.run.model_copy(update={"created_at": self.clock.utc()})] if changed else records
         known = queries.task(self.store, self.run.task) if self.store.exists() else None
         wanted = self.task or known or Task(name=self.run.task)
         if known is None or known.model_dump(exclude={"created_at"}) != wanted.model_dump(exclude={"created_at"}):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from plotly.subplots import make_subplots
 
 from feedbackloop.findings import Player, wording
 from feedbackloop.findings.samples import FRACTION
-from feedbackloop.findings.timeline import Point, Trends
+from feedbackloop.findings.timeline import Mark, Point, Trends
 from feedbackloop.plots import look
 from feedbackloop.plots.tradeoffs import PER
 from feedbackloop.stats.interval import Interval
@@ -25,6 +26,9 @@ MOST_BARS = 40
 """With more steps than this, intervals are bands and not bars."""
 
 MOST_TICKS = 8
+
+MOST_MARKS = 20
+"""Of more decisions, the newest."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ def trends(found: Trends) -> go.Figure:
     """A line per variant name for quality, latency p50 and p95, and cost, with intervals and counts.
 
     A click on a name shows it alone, a double click takes it away or brings it back. Larger marks, and the dotted lines, stand where
-    a version changed. Where a bar has no upper end, there are too few answers to give one.
+    a version changed; a thin line with a triangle stands where somebody released a variant (up) or rolled back (down), which hovering
+    says. Where a bar has no upper end, there are too few answers to give one.
     """
     if not found.points:
         return look.message("No answers in this period")
@@ -76,6 +81,7 @@ def trends(found: Trends) -> go.Figure:
         made.update_yaxes(row=panel.number, col=1, title={"text": look.safe(panel.title)}, **_scale(found, panel))
     _steps(made, found, len(panels))
     _versions(made, found, shown)
+    _decisions(made, found)
     made.update_layout(
         legend={"itemclick": "toggleothers", "itemdoubleclick": "toggle", "groupclick": "togglegroup", "y": 1.03},
         margin={"t": 64},
@@ -239,3 +245,41 @@ def _versions(made: go.Figure, found: Trends, shown: Sequence[_Line]) -> None:
             showarrow=False,
             font={"size": 11, "color": colour},
         )
+
+
+def _decisions(made: go.Figure, found: Trends) -> None:
+    """Marks within the lowest panel, where versions have theirs above the highest."""
+    marks = found.marks[-MOST_MARKS:]
+    places = _between(found, marks)
+    for mark, x in zip(marks, places, strict=True):
+        thin = {"color": look.LINE, "width": 1}
+        made.add_shape(type="line", x0=x, x1=x, xref="x", y0=0, y1=1, yref="paper", layer="below", line=thin)
+        made.add_annotation(
+            x=x,
+            xref="x",
+            y=0,
+            yref="paper",
+            yanchor="bottom",
+            text="▼" if mark.back else "▲",
+            hovertext=look.lines(mark.words, f"{mark.moment.day} {mark.moment:%b %H:%M}"),
+            showarrow=False,
+            borderpad=4,
+            font={"size": 16, "color": look.LINE},
+        )
+    if places and found.step == "run":
+        last = len(found.rungs) - 1
+        made.update_xaxes(range=[-0.4, max(last + 0.4, *(float(str(x)) + 0.15 for x in places))])
+
+
+def _between(found: Trends, marks: Sequence[Mark]) -> list[object]:
+    """Where decisions stand: among runs between the one before and the one after, evenly; in time where they are."""
+    if found.step != "run":
+        return [mark.moment.replace(tzinfo=None) for mark in marks]
+    before = [sum(rung.moment <= mark.moment for rung in found.rungs) - 1 for mark in marks]
+    together = Counter(before)
+    seen: Counter[int] = Counter()
+    places: list[object] = []
+    for rung in before:
+        seen[rung] += 1
+        places.append(rung + seen[rung] / (together[rung] + 1))
+    return places

@@ -2,31 +2,73 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
+from feedbackloop.models import Comparison
 from feedbackloop.store import Store
 
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
-def ballots(store: Store, task: str, baseline: str, candidate: str, *, metric: str, rater_kind: str) -> pd.DataFrame:
-    """Every blind vote between two variants, withdrawn and replaced ones included, oldest first.
 
-    Columns: id, supersedes, case_id, rater, score (of the candidate: 1, 0.5 for a tie or both bad, 0; null for a withdrawal),
-    both_bad, queue, overlap (how many raters the queue wants for a pair; null outside of queues), created_at.
-    """
-    return store.read(
-        """
-        SELECT vote.id, vote.supersedes, vote.case_id, vote.rater,
-               CASE WHEN vote.winner IS NULL THEN NULL WHEN vote.winner IN ('tie', 'both_bad') THEN 0.5
-                    WHEN (vote.winner = 'a') = (vote.variant_a = ?5) THEN 1.0 ELSE 0.0 END AS score,
-               coalesce(vote.winner = 'both_bad', false) AS both_bad, vote.queue, queue.overlap, vote.created_at
-        FROM comparisons vote LEFT JOIN (SELECT id, any_value(overlap) AS overlap FROM queues GROUP BY id) queue ON queue.id = vote.queue
-        WHERE vote.task = ?1 AND vote.metric = ?2 AND vote.rater_kind = ?3 AND vote.blind
-          AND ((vote.variant_a = ?4 AND vote.variant_b = ?5)
-               OR (vote.variant_a = ?5 AND vote.variant_b = ?4))
-        ORDER BY vote.created_at, vote.id
-        """,
-        [task, metric, rater_kind, baseline, candidate],
-    )
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """A blind vote between two variants as it was given, withdrawn and replaced ones included."""
+
+    id: str
+    supersedes: str | None
+    case_id: str
+    rater: str
+    score: float | None
+    """Of the candidate: 1, 0.5 for a tie or both bad, 0; None for a withdrawal."""
+    both_bad: bool
+    overlap: int | None
+    """How many raters the queue wants for a pair; None outside of queues."""
+    created_at: datetime
+
+
+_Row = tuple[str, str | None, str, str, float | None, bool, int | None, datetime]
+
+
+def ballots(
+    store: Store, task: str, baseline: str, candidate: str, *, metric: str = "preference", rater_kind: str = "human"
+) -> list[Ballot]:
+    """Every blind vote between two variants, oldest first."""
+
+    def work(connection: DuckDBPyConnection) -> list[_Row]:
+        connection.execute(
+            """
+            SELECT vote.id, vote.supersedes, vote.case_id, vote.rater,
+                   CASE WHEN vote.winner IS NULL THEN NULL WHEN vote.winner IN ('tie', 'both_bad') THEN 0.5::DOUBLE
+                        WHEN (vote.winner = 'a') = (vote.variant_a = ?5) THEN 1.0::DOUBLE ELSE 0.0::DOUBLE END,
+                   coalesce(vote.winner = 'both_bad', false), queue.overlap, vote.created_at
+            FROM comparisons vote
+            LEFT JOIN (SELECT id, any_value(overlap) AS overlap FROM queues GROUP BY id) queue ON queue.id = vote.queue
+            WHERE vote.task = ?1 AND vote.metric = ?2 AND vote.rater_kind = ?3 AND vote.blind
+              AND ((vote.variant_a = ?4 AND vote.variant_b = ?5)
+                   OR (vote.variant_a = ?5 AND vote.variant_b = ?4))
+            ORDER BY vote.created_at, vote.id
+            """,
+            [task, metric, rater_kind, baseline, candidate],
+        )
+        return connection.fetchall()
+
+    return [Ballot(*row[:7], row[7].replace(tzinfo=UTC)) for row in store.query(work)]
+
+
+def ballot(vote: Comparison, candidate: str, overlap: int) -> Ballot:
+    """A vote in a queue of this overlap, as `ballots` would give it."""
+    score = None
+    if vote.winner is not None:
+        score = (
+            0.5 if vote.winner in ("tie", "both_bad") else float((vote.winner == "a") == (vote.variant_a == candidate))
+        )
+    bad = vote.winner == "both_bad"
+    return Ballot(vote.id, vote.supersedes, vote.case_id, vote.rater, score, bad, overlap, vote.created_at)
 
 
 def performance(store: Store, task: str, baseline: str, candidate: str) -> pd.DataFrame:

@@ -111,7 +111,7 @@ def counts(store: Store) -> dict[str, int]:
                 FROM responses response JOIN requests request ON request.id = response.request_id
                 WHERE request.purpose = 'answer'
             ), summed AS (SELECT {_ANSWERS} AS answers, {_CELLS} AS cells FROM cells)
-            SELECT (SELECT count(*) FROM runs), (SELECT count(DISTINCT id) FROM cases), answers, cells - answers,
+            SELECT (SELECT count(DISTINCT id) FROM runs), (SELECT count(DISTINCT id) FROM cases), answers, cells - answers,
                    (SELECT count(*) FROM comparisons WHERE {_CURRENT_VOTES}),
                    (SELECT count(*) FROM current_ratings WHERE rater_kind <> 'grader'),
                    (SELECT count(*) FROM decisions), (SELECT count(*) FROM policies)
@@ -358,7 +358,7 @@ def answers_of(store: Store, run_id: str, cases: int = 3) -> pd.DataFrame:
     return store.read(
         """
         WITH listed AS (
-            SELECT unnest(variants) AS variant_id, generate_subscripts(variants, 1) AS place FROM runs WHERE id = $1
+            SELECT unnest(variants) AS variant_id, generate_subscripts(variants, 1) AS place FROM current_runs WHERE id = $1
         ), asked AS (
             SELECT request.id, request.case_id, request.variant_id, request.repeat, request.input, request.created_at,
                    dense_rank() OVER (ORDER BY first_asked, case_id) AS number

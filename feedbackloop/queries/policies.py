@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -51,6 +51,33 @@ def live(store: Store, task: str) -> Policy | None:
     """The policy that a task's requests obey now."""
     found = policies(store, task)
     return found[0] if found else None
+
+
+@dataclass(frozen=True)
+class Release:
+    """A policy, and how it came after those before it."""
+
+    policy: Policy
+    back: bool
+    """It restores an earlier one."""
+    steps: tuple[Policy, ...]
+    """The way forward that led to it, oldest first, itself included."""
+
+
+def releases(past: Sequence[Policy]) -> list[Release]:
+    """A task's policies (`policies`) as steps forward and back, oldest first: one that equals an earlier step is a step back to it."""
+    found: list[Release] = []
+    steps: tuple[Policy, ...] = ()
+    for policy in reversed(past):
+        same = next((n for n, step in enumerate(steps) if _same(step, policy)), None)
+        back = same is not None and same < len(steps) - 1
+        steps = (*steps, policy) if same is None else steps[: same + 1]
+        found.append(Release(policy, back, steps))
+    return found
+
+
+def _same(one: Policy, other: Policy) -> bool:
+    return (one.weights, one.fallback) == (other.weights, other.fallback)
 
 
 _COUNTS = ", ".join(f"(SELECT count(*) FROM {table})" for table in ("policies", "variants", "runs", "tasks"))

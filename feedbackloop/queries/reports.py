@@ -54,7 +54,7 @@ def summary(store: Store, run_id: str) -> pd.DataFrame:
             connection,
             f"""
             WITH listed AS (
-                SELECT unnest(variants) AS variant_id, generate_subscripts(variants, 1) AS place FROM runs WHERE id = $1
+                SELECT unnest(variants) AS variant_id, generate_subscripts(variants, 1) AS place FROM current_runs WHERE id = $1
             ), {superseded(connection, run_id)}, mine AS MATERIALIZED (
                 SELECT hash(response.id) AS answer, request.variant_id {CURRENT}
             ), counted AS (

@@ -16,6 +16,9 @@ from feedbackloop.pages import answer, context
 from feedbackloop.pages.context import Scope
 from feedbackloop.wording import count
 
+BEGUN = "rating-begun"
+"""Where the queue stands that was last begun here."""
+
 _SHOWN = 6
 _SIZES = (20, 50, 100, 200)
 
@@ -173,6 +176,7 @@ def _begin(
             rater=rater,
         )
         context.keep("rater", " ".join(name.split()))
+        st.session_state[BEGUN] = queue.id
         context.go("rate", queue=queue.id)
 
 

@@ -6,27 +6,42 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from feedbackloop import comparisons
+from feedbackloop import comparisons, queries
 from feedbackloop.comparisons import Difference, Revealed, Said, SessionSummary, Sitting, Standing
 from feedbackloop.findings.wording import duration, number, rate, short
+from feedbackloop.improve import receipt
+from feedbackloop.improve.countdown import Countdown
 from feedbackloop.pages import answer, context, within
 from feedbackloop.pages.rating import bar, choosing
 from feedbackloop.stats.interval import Interval
 from feedbackloop.store import Store
 from feedbackloop.wording import count
 
+RATING_ON = "rating-on"
+"""Where the queue stands that the rater goes on with though it is settled."""
+
 _LONGEST = 90
 
 
-def draw(sitting: Sitting) -> None:
-    """The end, or a pause: while something is left to be judged, which was which stays hidden until asked for."""
+def draw(sitting: Sitting, left: Countdown | None) -> None:
+    """The end, or a pause: while something is left to be judged, which was which stays hidden until asked for.
+
+    Args:
+        left: of a decision queue: what its votes amount to.
+    """
     done = sitting.item is None
+    if left is not None:
+        left.look()
+    settled = left is not None and left.settled
     summary = context.read(_summary, sitting.queue.id, sitting.rater)
-    st.title("You are done" if done else "Enough for now")
+    st.title("Settled" if settled else "You are done" if done else "Enough for now")
+    if left is not None:
+        st.subheader(answer.escaped(receipt.sentence(left.decision)), anchor=False)
+        st.markdown(answer.escaped(receipt.evidence(left.decision)))
     _words(sitting, summary)
     if sitting.problem:
         st.error(sitting.problem, icon=":material/error:")
-    _next_step(sitting, done=done)
+    _next_step(sitting, left, done=done)
     if not summary.judged:
         return
     st.subheader("What this session moved")
@@ -66,16 +81,19 @@ def _words(sitting: Sitting, summary: SessionSummary) -> None:
     st.markdown(" ".join(parts))
 
 
-def _next_step(sitting: Sitting, *, done: bool) -> None:
+def _next_step(sitting: Sitting, left: Countdown | None, *, done: bool) -> None:
+    settled = left is not None and left.settled
     with st.container(horizontal=True, vertical_alignment="center"):
+        if left is not None and not context.is_raters_link():
+            _decide(left, sitting.rater, settled=settled, done=done)
         if not done:
             st.button(
-                "Go on",
+                "Rate on" if settled else "Go on",
                 key="rating-go-on",
-                type="primary",
+                type="secondary" if settled else "primary",
                 shortcut="G",
-                on_click=bar.do,
-                args=(sitting, sitting.resume),
+                on_click=_go_on,
+                args=(sitting, left),
             )
         if sitting.skipped:
             st.button(
@@ -102,6 +120,31 @@ def _next_step(sitting: Sitting, *, done: bool) -> None:
                 on_click=bar.do,
                 args=(sitting, sitting.undo, sitting.last.id),
             )
+
+
+def _decide(left: Countdown, rater: str, *, settled: bool, done: bool) -> None:
+    """The way to the decision; or, where this queue has no more pairs, to the votes that it still needs."""
+    decision, queue = left.decision, left.queue
+    if settled:
+        if st.button("Decide", key="rating-decide", type="primary", icon=":material/gavel:"):
+            variants = tuple(context.read(queries.task_variants, queue.task))
+            labels = {variant.id: context.label(variant, variants) for variant in variants}
+            pair = {"baseline": labels[decision.baseline], "candidate": labels[decision.candidate]}
+            context.go("decide", task=queue.task, goal=decision.goal, **pair)
+    elif done and context.read(comparisons.outlook, queue.task, tuple(queue.variants), rater=rater).size:
+        words = f"Rate {left.more:,} more"
+        if st.button(words, key="rating-more", type="primary", icon=":material/how_to_vote:"):
+            found = comparisons.open_queue(
+                context.store(), queue.task, queue.variants, overlap=queue.overlap, rater=rater, rule=queue.rule
+            )
+            context.go("rate", queue=found.id)
+
+
+def _go_on(sitting: Sitting, left: Countdown | None) -> None:
+    if left is not None and left.settled:
+        left.rating_on = True
+        st.session_state[RATING_ON] = left.queue.id
+    bar.do(sitting, sitting.resume)
 
 
 def _standings(summary: SessionSummary) -> None:

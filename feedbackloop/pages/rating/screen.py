@@ -7,43 +7,60 @@ import streamlit as st
 from feedbackloop.comparisons import Pair, Single, Sitting
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.findings.wording import duration
+from feedbackloop.improve.countdown import LOOK_AGAIN_S, MOST_VOTES, Countdown, countdown
 from feedbackloop.models import Queue
 from feedbackloop.pages import answer
-from feedbackloop.pages.rating import bar, ending, look
+from feedbackloop.pages.rating import bar, choosing, ending, look
 from feedbackloop.store import Store
+from feedbackloop.wording import count
 
+_COUNTDOWN = "rating-countdown"
 _MARKDOWN = "rating-markdown"
 
 
-def sitting(store: Store, queue: Queue, rater: str) -> Sitting:
-    """The rater at this queue: where the store says that they are."""
+def sitting(store: Store, queue: Queue, rater: str) -> tuple[Sitting, Countdown | None]:
+    """The rater at this queue, where the store says that they are; and how far a decision queue is from its verdict."""
     kept = st.session_state.pop(bar.KEPT, None)
     if isinstance(kept, Sitting) and (kept.store, kept.queue.id, kept.rater) == (store, queue.id, rater):
-        return kept
-    return Sitting(store, queue, rater)
+        return kept, st.session_state.get(_COUNTDOWN)
+    left = countdown(store, queue)
+    if left is not None:
+        # Who begins to rate what is settled already means to.
+        begun = left.settled and st.session_state.get(choosing.BEGUN) == queue.id
+        left.rating_on = begun or st.session_state.get(ending.RATING_ON) == queue.id
+    st.session_state[_COUNTDOWN] = left
+    return Sitting(store, queue, rater), left
 
 
 @st.fragment
-def judge(sitting: Sitting, names: dict[str, str]) -> None:
-    """The rating screen, until there is nothing more to judge or the rater has done enough.
+def judge(sitting: Sitting, left: Countdown | None, names: dict[str, str]) -> None:
+    """The rating screen, until there is nothing more to judge, it is settled, or the rater has done enough.
 
     Args:
+        left: of a decision queue.
         names: of the variants, by id; shown only where the queue is not blind.
     """
     try:
-        if sitting.item is None or sitting.finished:
-            ending.draw(sitting)
-        else:
-            _draw(sitting, names)
+        if left is not None:
+            left.follow(sitting.votes)
+        if sitting.item is None or sitting.finished or (left is not None and left.stops):
+            ending.draw(sitting, left)
+            # Its place below the page is kept, or going on from here could not draw the bar there.
+            st.bottom.empty()
+            return
+        _draw(sitting, left, names)
+        if left is not None:
+            # The next pair is on its way to the screen already.
+            left.look(after_s=LOOK_AGAIN_S)
     except FeedbackLoopError as error:
         st.error(str(error), icon=":material/error:")
 
 
-def _draw(sitting: Sitting, names: dict[str, str]) -> None:
+def _draw(sitting: Sitting, left: Countdown | None, names: dict[str, str]) -> None:
     look.fill_window()
     item = sitting.item
     with st.container(key="rating-screen", gap="xsmall"):
-        _top(sitting)
+        _top(sitting, left)
         if sitting.problem:
             st.error(sitting.problem, icon=":material/error:")
         markdown = bool(st.session_state.get(_MARKDOWN, False))
@@ -67,13 +84,26 @@ def _draw(sitting: Sitting, names: dict[str, str]) -> None:
     sitting.shown()
 
 
-def _top(sitting: Sitting) -> None:
-    total = sitting.done + sitting.left
-    left = f"{sitting.left:,} left, about {duration(60 * sitting.minutes_left)}"
+def _top(sitting: Sitting, left: Countdown | None) -> None:
+    to_go, words = sitting.left, f"{sitting.left:,} left, about {duration(60 * sitting.minutes_left)}"
+    if left is not None and left.settled:
+        words = f"settled · {words}"
+    elif left is not None:
+        to_go, words = _to_the_verdict(sitting, left)
+    total = sitting.done + to_go
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="rating-top"):
         st.markdown(f"**{answer.escaped(_question(sitting))}**", width="stretch")
-        st.caption(f"{sitting.done:,} judged · {left}", width="content")
+        st.caption(f"{sitting.done:,} judged · {words}", width="content")
     st.progress(sitting.done / total if total else 1.0)
+
+
+def _to_the_verdict(sitting: Sitting, left: Countdown) -> tuple[int, str]:
+    """How many more of this queue's pairs it will take, and that in words."""
+    here = f" · {sitting.left:,} left here" if sitting.left < left.more else ""
+    if left.more > MOST_VOTES:
+        return sitting.left, f"over {MOST_VOTES:,} more votes: they hardly differ{here}"
+    time = duration(left.more * sitting.pace)
+    return min(sitting.left, left.more), f"about {count(left.more, 'more vote')}, {time}{here}"
 
 
 def _question(sitting: Sitting) -> str:
