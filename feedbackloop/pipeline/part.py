@@ -219,9 +219,9 @@ class Part:
         except Halted:
             return
         except Dropped as cut:
-            # It may have been charged for all the same; before the rest, since a run whose every cell is through has ended.
-            self._stop("it was interrupted")
+            # It may have been charged for all the same.
             self._write(cell.case, cut.response, cell.request)
+            self.tally.add_spend(cut.response)
             raise
         if response.error_type == "BudgetExceeded":
             self._stop(response.error or "")
@@ -245,6 +245,7 @@ class Part:
         finally:
             # Also when this is cut short: it was paid for.
             self._write(case, response, *asked, *ratings)
+            self.tally.add(response)
 
     def _write(self, case: Case, response: AIResponse, *others: Record) -> None:
         records: list[Record] = [response, *others]
@@ -258,7 +259,6 @@ class Part:
         except StoreError as error:
             self._stop(str(error))
             self.left += records
-        self.tally.add(response)
 
     def _is_done(self, request: AIRequest) -> bool:
         return hash((request.case_id, request.variant_id, request.repeat, request.key)) in self.done

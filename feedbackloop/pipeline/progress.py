@@ -103,9 +103,14 @@ class Tally:
             if attempt.error_type is not None:
                 self.late += attempt.error_type == ProviderTimeout.__name__
                 self.refused += attempt.error_type == RateLimited.__name__
+        self.cached += response.cached
+        self.add_spend(response)
+
+    def add_spend(self, response: AIResponse) -> None:
+        """Count what a response was paid for, and nothing else of it."""
         if response.cached:
-            self.cached += 1
-        elif response.spent_usd is None:
+            return
+        if response.spent_usd is None:
             self.unpriced += 1
             self.spent_usd += sum(attempt.cost_usd or 0.0 for attempt in response.attempts)
         else:
