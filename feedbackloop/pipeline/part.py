@@ -158,7 +158,7 @@ class Part:
         return self.engine.worst(request)
 
     async def _work(self) -> None:
-        beside = [asyncio.create_task(self._tick()), asyncio.create_task(self._obey())]
+        beside = [asyncio.create_task(beside()) for beside in (self._tick, self._beat, self._obey)]
         try:
             async with asyncio.TaskGroup() as group:
                 for worker in self._workers():
@@ -304,10 +304,15 @@ class Part:
         return self.reason is not None or self.stop.is_set()
 
     async def _tick(self) -> None:
-        beat = self.clock.now()
         while True:
             await asyncio.sleep(TICK_S)
             self._report()
+
+    async def _beat(self) -> None:
+        # Apart from `_tick`: while somebody else keeps the store, this waits for it.
+        beat = self.clock.now()
+        while True:
+            await asyncio.sleep(TICK_S)
             if self.clock.now() - beat < HEARTBEAT_S:
                 continue
             beat = self.clock.now()
