@@ -19,7 +19,7 @@ from feedbackloop.identity import utcnow
 from feedbackloop.improve import gate
 from feedbackloop.improve import receipt as words
 from feedbackloop.improve.countdown import MOST_VOTES
-from feedbackloop.improve.rules import Rule
+from feedbackloop.improve.rules import rule_of
 from feedbackloop.models import Decision, Variant
 from feedbackloop.pages import answer, context, live
 from feedbackloop.pages.wording import shortened
@@ -127,7 +127,7 @@ def after_the_votes(found: Verdict, decision: Decision, mine: Sequence[RunStatus
     )
     if decision.reason == "too_few" and more <= MOST_VOTES and sizes.size:
         label = f"Rate {count(more, 'more pair')}, {duration(more * found.seconds_per_vote)}"
-        return Act(label, ":material/how_to_vote:", why, "rate", pair, rule=Rule(**decision.rule).unusual)
+        return Act(label, ":material/how_to_vote:", why, "rate", pair, rule=rule_of(decision).unusual)
     if decision.reason == "worse":
         return Act("Add another variant", ":material/add:", why, "runs", another(mine))
     return Act("See the decision", ":material/gavel:", why, "decide", pair)
