@@ -122,10 +122,9 @@ def after_the_votes(found: Verdict, decision: Decision, mine: Sequence[RunStatus
         reason = f"The votes suffice: it may take the place of {short(base)}. You are asked before anything changes."
         return Act(f"Release {short(name, 24)}", ":material/rocket_launch:", reason, "decide", pair)
     more = decision.more_needed or 0
-    sizes = context.read(
-        comparisons.outlook, scope.task, (decision.baseline, decision.candidate), rater=context.rater()
-    )
-    if decision.reason == "too_few" and more <= MOST_VOTES and sizes.size:
+    both = decision.baseline, decision.candidate
+    asks = decision.reason == "too_few" and more <= MOST_VOTES
+    if asks and context.read(comparisons.outlook, scope.task, both, rater=context.rater()).size:
         label = f"Rate {count(more, 'more pair')}, {duration(more * found.seconds_per_vote)}"
         return Act(label, ":material/how_to_vote:", why, "rate", pair, rule=rule_of(decision).unusual)
     if decision.reason == "worse":
