@@ -16,10 +16,12 @@ import feedbackloop as fl
 from feedbackloop import queries
 from feedbackloop.errors import SettingsError
 from feedbackloop.models import AIRequest
+from feedbackloop.pipeline import cache
 from feedbackloop.pipeline.engine import Engine
 from feedbackloop.queries.overview import live_run, run_figures
 from feedbackloop.reports import outcome
 from feedbackloop.settings import Limits, Price, ProviderSettings, Settings
+from feedbackloop.spec import RunSpec
 from feedbackloop.store import Store
 
 PRICE = Price(input_per_million=1_000_000.0, output_per_million=2_000_000.0)
@@ -226,7 +228,7 @@ async def test_a_lowered_budget_keeps_a_batch_that_was_never_made_from_being_mad
         assert sum(len(batch.requests) for batch in batches.batches.values()) < len(ROWS)
         assert "budget" in second.stopped
         assert agree(store, first.run) <= 45.0
-        third = await fl.resume(store, first.run.id, **again)
+        third = await fl.resume(store, first.run.id, budget_usd=1000.0, **again)
         assert third.finished
         assert sum(len(batch.requests) for batch in batches.batches.values()) == len(ROWS)
 
@@ -289,8 +291,45 @@ async def test_a_call_that_is_cut_short_is_on_record(server, settings, store) ->
     assert fl.costs(store).unpriced == 1
 
 
-async def test_the_same_question_far_apart_is_paid_once(server, settings, store) -> None:
-    far = [{"input": "the same", "number": n} if n % 1500 == 0 else {"input": f"q{n}"} for n in range(3001)]
+async def test_the_same_question_far_apart_is_paid_once(server, settings, store, monkeypatch) -> None:
+    monkeypatch.setattr(cache, "RECENT", 128)
+    far = [{"input": "the same", "number": n} if n % 300 == 0 else {"input": f"q{n}"} for n in range(601)]
     variants = [{"name": "a", "model": "up:m", "prompt": "{{ input }}"}]
-    result = await fl.run(far, variants, **options(store, settings, limits=Limits(concurrency=32)))
-    assert (result.progress.completed, result.progress.cached) == (3001, 2)
+    result = await fl.run(far, variants, **options(store, settings, limits=Limits(concurrency=16)))
+    assert (result.progress.completed, result.progress.cached) == (601, 2)
+
+
+async def test_the_budget_that_a_run_went_on_with_holds_from_then_on(server, settings, store) -> None:
+    variants = [{"name": "a", "model": "up:m", "params": {"max_tokens": 5}}]
+    first = await fl.run(ROWS[:1], variants, **options(store, settings))
+    again = {"settings": settings, "clock": FakeTime().clock()}
+    lowered = await fl.resume(store, first.run.id, dataset=ROWS, budget_usd=60.0, **again)
+    assert "budget of $60" in lowered.stopped
+    # Whoever goes on without a word goes on with that.
+    assert "budget of $60" in (await fl.resume(store, first.run.id, dataset=ROWS, **again)).stopped
+    # What the spec says now counts where it is asked to.
+    spec = RunSpec(task="default", dataset="x", variants=variants, budget_usd=70.0)
+    assert "budget of $70" in (await fl.resume(store, first.run.id, dataset=ROWS, spec=spec, **again)).stopped
+    assert queries.spent(store, first.run.id) <= 70.0
+
+
+async def test_streams_are_said_to_be_none_in_a_batch(monkeypatch, settings, store) -> None:
+    with BatchServer(polls=1) as batches:
+        monkeypatch.setenv("OPENAI_BASE_URL", batches.url)
+        variants = [{"name": "a", "model": "openai:gpt-4o-mini"}]
+        done = await fl.run(ROWS, variants, **options(store, settings, executor="batch", stream=True))
+    assert done.finished
+    assert [note for note in done.notes if "stream" in note]
+
+
+async def test_a_budget_holds_for_streams_that_say_nothing_of_their_usage(server, settings, store) -> None:
+    server.rates = {"no_usage": 0.5, "cut": 0.5}
+    variants = [{"name": "a", "model": "up:m", "params": {"max_tokens": 5}, "fallbacks": ["other:n"]}]
+    ended = await fl.run(ROWS, variants, **options(store, settings, stream=True, budget_usd=400.0))
+    assert "budget" in ended.stopped
+    asked = len(server.requests)
+    # Each may have cost the most that it could: at least what the model was allowed to write.
+    assert 2 <= asked <= 400 / 10
+    again = await fl.resume(store, ended.run.id, dataset=ROWS, settings=settings, clock=FakeTime().clock())
+    assert "budget" in again.stopped
+    assert len(server.requests) == asked

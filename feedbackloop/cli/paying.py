@@ -94,7 +94,8 @@ def agree_to_resume(
         return  # going on with it meets the same
     if found is None or not found.calls:
         return
-    budget = budget if budget is not None else kept.settings.get("budget_usd")
+    budget = spec.budget_usd if budget is None and spec is not None else budget
+    budget = kept.settings.get("budget_usd") if budget is None else budget
     left = None if budget is None else max(0.0, budget - queries.spent(store, kept.id))
     allowed = unknown_price or bool(kept.settings.get("allow_unknown_price", True))
     _agree(found, left, yes=yes, unknown_price=allowed)

@@ -387,13 +387,11 @@ class BatchPart(Part):
 
     def _notes(self, checked: Checked, *, resuming: bool) -> tuple[str, ...]:
         notes = super()._notes(checked, resuming=resuming)
-        named = [variant.name for variant in self.variants if variant.fallbacks]
-        if not named:
-            return notes
-        return (
-            *notes,
-            f"fallbacks are not asked in a batch ({', '.join(named)}): what fails is asked again by `resume`",
-        )
+        if self.run.settings.get("stream"):
+            notes += ("nothing is streamed in a batch: no time to the first token is recorded",)
+        if named := ", ".join(variant.name for variant in self.variants if variant.fallbacks):
+            notes += (f"fallbacks are not asked in a batch ({named}): what fails is asked again by `resume`",)
+        return notes
 
 
 def _cell(request: AIRequest) -> int:
