@@ -183,6 +183,8 @@ class Attempt(Record):
     cost_usd: float | None = None
     error_type: str | None = None
     error: str | None = None
+    maybe_charged: bool = False
+    """It failed when a model may have worked on it already, where its kind of error does not say so."""
 
 
 class AIResponse(Record):

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def fit_for_xml(text: str) -> str:
+    """The text without what XML cannot hold, however it is written; nothing is escaped."""
+    return _NOT_XML.sub("\ufffd", text)
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,8 @@ def test_what_is_undecided_asks_for_votes_and_opens_a_queue(store) -> None:
 def test_the_receipt_can_be_taken_along(store) -> None:
     app = decide()
     assert "feedbackloop gate steps@" in app.code[0].value
+    assert "(receipt.svg)" in app.code[0].value
+    assert [one.label for one in app.get("download_button")] == ["Download", "Download the picture"]
 
 
 def test_one_variant_only(tmp_path, monkeypatch) -> None:

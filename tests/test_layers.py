@@ -9,7 +9,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "feedbackloop"
 
 LAYERS = [
-    {"identity", "models", "errors", "text", "usage", "wording"},
+    {"identity", "models", "palette", "errors", "text", "usage", "wording"},
     {
         "registry",
         "settings",

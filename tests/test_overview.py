@@ -83,7 +83,8 @@ def test_a_cell_counts_once_however_often_it_was_asked(store) -> None:
     assert (counts["answers"], counts["failed"]) == (4, 1)
     assert overview.run_figures(store, ["r", "none"]) == {"r": overview.RunFigures(2, 1, 1, 2.5, 0)}
     (row,) = queries.summary(store, "r").to_dict("records")
-    assert (row["answers"], row["failed"], row["cached"], row["spent_usd"]) == (2, 1, 1, 1.0)
+    # What a later answer replaced was paid for too.
+    assert (row["answers"], row["failed"], row["cached"], row["spent_usd"]) == (2, 1, 1, 2.5)
     (failure,) = queries.failures(store, "r").to_dict("records")
     assert failure["failed"] == 1
 

@@ -167,6 +167,12 @@ async def test_higher_priorities_are_asked_first(run, store) -> None:
     assert set(completed_cells(store).values()) == {1}
 
 
+async def test_a_result_is_printed_as_a_sentence(run) -> None:
+    result = await run(limit=3)
+    told = f"Run {result.run.id[:8]} is complete: {result.progress.total} answers; spent: $0.00."
+    assert repr(result) == told
+
+
 async def test_a_limit_takes_the_first_rows(run) -> None:
     noting = Noting()
     result = await run(limit=3, wrap=noting)
@@ -373,7 +379,7 @@ async def test_a_budget_stops_the_run_before_it_is_exceeded(store, resume, tmp_p
     variant = [{"name": "a", "model": "simulated:a", "params": {"max_tokens": 20}}]
     result = await fl.run(ROWS, variant, store=store, settings=priced, budget_usd=0.1, wrap=scripted("ok"))
     assert result.stopped is not None
-    assert result.stopped.startswith("the budget of $0.1 is used up: $")
+    assert result.stopped.startswith("the budget of $0.10 is used up: $")
     assert result.stopped.endswith("feedbackloop resume --max-cost USD")
     assert 0 < result.progress.completed < 12
     assert result.progress.spent_usd <= 0.1
@@ -609,8 +615,10 @@ async def test_an_answer_is_never_stored_without_its_case(run, store) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    answers = store.sql("SELECT variant, external_id FROM answers")
+    answers = store.sql("SELECT variant, external_id FROM answers WHERE status = 'completed'")
     assert set(answers["variant"]) == {"b"}
+    # What was given up is on record too, and has its case.
+    assert store.sql("SELECT count(*) AS n FROM answers WHERE external_id IS NULL")["n"].item() == 0
     assert set(answers["external_id"]) == {row["id"] for row in ROWS}
 
 

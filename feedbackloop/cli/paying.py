@@ -94,7 +94,8 @@ def agree_to_resume(
         return  # going on with it meets the same
     if found is None or not found.calls:
         return
-    budget = budget if budget is not None else kept.settings.get("budget_usd")
+    budget = spec.budget_usd if budget is None and spec is not None else budget
+    budget = kept.settings.get("budget_usd") if budget is None else budget
     left = None if budget is None else max(0.0, budget - queries.spent(store, kept.id))
     allowed = unknown_price or bool(kept.settings.get("allow_unknown_price", True))
     _agree(found, left, yes=yes, unknown_price=allowed)
@@ -130,7 +131,9 @@ def _figures(found: Estimate) -> str:
         times += f" x {found.repeats} times"
     whole = found.cases * len(found.variants) * found.repeats
     told = f"{count(found.calls, 'call')} ({times})" if found.calls == whole else f"{count(found.calls, 'call')} left"
-    cost = f"{'at least ' if found.unknown_prices else ''}{dollars(found.cost_usd)}"
+    unknown = found.unpriced or found.unknown_prices
+    cost = "an unknown cost" if found.unpriced and not found.cost_usd else dollars(found.cost_usd)
+    cost = f"at least {cost}" if unknown and found.cost_usd else cost
     time = "up to a day" if found.by_batch else duration(max(found.seconds, 1.0))
     return f"Estimate: {told}, about {count(round(found.tokens), 'token')}, {cost} and {time}."
 

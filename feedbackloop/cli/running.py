@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -206,13 +205,14 @@ def status(
       [cyan]feedbackloop status --json[/]
     """
     from feedbackloop import queries
+    from feedbackloop.cli import drawing
     from feedbackloop.queries.repeats import steadiness
 
     opened, _ = open_store(store)
     if run is None:
         listed, counts = queries.runs(opened), queries.counts(opened)
         if as_json:
-            _print({"store": opened.url, "counts": counts, "runs": [_facts(one) for one in listed]})
+            drawing.data({"store": opened.url, "counts": counts, "runs": [_facts(one) for one in listed]})
             return
         _list(opened, listed, counts, store)
         return
@@ -220,8 +220,10 @@ def status(
     summary, failures = queries.summary(opened, found.run.id), queries.failures(opened, found.run.id)
     steady = steadiness(opened, found.run.id) if found.run.repeats > 1 else None
     if as_json:
-        told = {} if steady is None else {"steadiness": _records(steady)}
-        _print({**_facts(found), "summary": _records(summary), "failures": _records(failures), **told})
+        told = {} if steady is None else {"steadiness": drawing.records(steady)}
+        drawing.data(
+            {**_facts(found), "summary": drawing.records(summary), "failures": drawing.records(failures), **told}
+        )
         return
     _show(found, summary, failures, queries.check_errors(opened, found.run.id), store, steady=steady)
 
@@ -256,17 +258,25 @@ def _see(watch: Watch, go: Going, store: Store, url: str | None, reporting: Repo
     if reason is not None:
         drawing.say(f"Run {short} stopped at {last.done:,} of {count(last.total, 'answer')}: {reason}.", "yellow")
         if last.waiting:
-            drawing.say(f"The {last.waiting}, goes on by itself.")
-        drawing.steps((f"feedbackloop resume {short}{same}", _resuming(last.waiting)))
+            drawing.say(
+                f"The {last.waiting}, {'goes on by itself' if last.waiting.startswith('batch ') else 'go on by themselves'}."
+            )
+        drawing.steps((_resume(last.run_id, reason, url), _resuming(last.waiting)))
         raise typer.Exit(130 if watch.asked else 1)
     assert result is not None
     drawing.say(_finished(result, short), "green" if not last.failed else "")
-    steps = [(f"feedbackloop export answers.csv --run {short}{same}", "every answer, for a spreadsheet")]
+    steps = drawing.reading(short, same)
     if last.failed:
         steps.insert(0, (f"feedbackloop resume {short}{same}", f"asks again what failed ({last.failed:,})"))
     drawing.steps(*steps)
     if code:
         raise typer.Exit(code)
+
+
+def _resume(run_id: str, reason: str | None, url: str | None) -> str:
+    # With the budget that stopped it, it would stop again at once.
+    more = " --max-cost USD" if (reason or "").startswith("the budget of") else ""
+    return f"feedbackloop resume {run_id[:8]}{more}{same_store(url)}"
 
 
 def _resuming(waiting: str) -> str:
@@ -289,7 +299,8 @@ def _finished(result: RunResult, short: str) -> str:
     told = f"Run {short} is complete: {count(asked, 'answer')} in {duration(progress.elapsed_s)}"
     if progress.cached:
         told += f", {progress.cached:,} of them used again from before"
-    return f"{told}; spent: {spend(progress.spent_usd, progress.unpriced)}."
+    told += f"; spent{' in all' if progress.skipped else ''}"
+    return f"{told}: {spend(progress.spent_usd, progress.unpriced)}."
 
 
 def _list(store: Store, listed: list[RunStatus], counts: dict[str, int], url: str | None) -> None:
@@ -310,9 +321,7 @@ def _list(store: Store, listed: list[RunStatus], counts: dict[str, int], url: st
     for one in listed:
         if one.state == "interrupted" or (one.state == "stopped" and one is listed[0]):
             drawing.blank()
-            drawing.steps(
-                (f"feedbackloop resume {one.run.id[:8]}{same_store(url)}", f"goes on with the {one.state} run")
-            )
+            drawing.steps((_resume(one.run.id, one.counts.get("reason"), url), f"goes on with the {one.state} run"))
             break
 
 
@@ -351,11 +360,9 @@ def _show(
         drawing.failures(failures)
     drawing.check_errors(errors)
     drawing.blank()
-    steps = [
-        (f"feedbackloop export answers.csv --run {run.id[:8]}{same_store(url)}", "every answer, for a spreadsheet")
-    ]
+    steps = drawing.reading(run.id[:8], same_store(url))
     if found.state in {"stopped", "interrupted"}:
-        steps.insert(0, (f"feedbackloop resume {run.id[:8]}{same_store(url)}", _resuming(waiting)))
+        steps.insert(0, (_resume(run.id, found.counts.get("reason"), url), _resuming(waiting)))
     drawing.steps(*steps)
 
 
@@ -371,12 +378,3 @@ def _facts(found: RunStatus) -> dict[str, Any]:
         "last_event": found.last_event.isoformat(),
         "counts": found.counts,
     }
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records"))
-    return records
-
-
-def _print(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

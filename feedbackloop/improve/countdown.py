@@ -90,8 +90,12 @@ class Countdown:
         candidate, overlap = self._asked.candidate.id, self.queue.overlap
         counted = [vote for vote in fresh if vote.blind and vote.metric == self._asked.rule.metric]
         if counted:
-            self._ballots += [headtohead.ballot(vote, candidate, overlap) for vote in counted]
-            self._weigh()
+            added = [headtohead.ballot(vote, candidate, overlap) for vote in counted]
+            self._ballots += added
+            self._known |= {ballot.id for ballot in added}
+            # What is decided stays decided; the figures are looked up at the end.
+            if not self.settled:
+                self._weigh()
 
     def look(self, *, after_s: float = 0.0) -> None:
         """Read from the store what all have said.
@@ -102,10 +106,10 @@ class Countdown:
         if self._clock() - self._looked < after_s:
             return
         self._ballots = self._asked.ballots(self._store)
+        self._known = {ballot.id for ballot in self._ballots}
         self._looked = self._clock()
         self._weigh()
 
     def _weigh(self) -> None:
-        self._known = {ballot.id for ballot in self._ballots}
         self.decision: Decision = gate.weigh(self._asked, self._ballots).decision
         """The verdict as it stands; not stored."""

@@ -209,18 +209,19 @@ def _verdict(
 def _more(rule: Rule, evidence: Evidence, *, planned: int | None) -> int:
     """Votes still missing, if what was seen so far is true."""
     per_case = evidence.votes / (evidence.cases + evidence.open_cases) if evidence.votes else 1.0
-    estimate = evidence.estimate.estimate
+    estimate, goal = evidence.estimate.estimate, line(rule)
+    seen, seen_effect = 0, 0.0
     if estimate is None or evidence.cases < 2:
         effect, variance = (0.1, 0.1775) if rule.goal == "better" else (rule.margin, 0.1875)
     else:
-        effect = (
-            max(abs(estimate - 0.5), LEAST_EFFECT)
-            if rule.goal == "better"
-            else max(estimate - line(rule), rule.margin / 2)
-        )
-        variance = float(np.var(evidence.running)) if evidence.running else 0.2
+        least = LEAST_EFFECT if rule.goal == "better" else rule.margin / 2
+        # That it is worse is shown as well, where the question is which of the two is better.
+        towards = -1 if rule.goal == "better" and estimate < goal else 1
+        effect = max(towards * (estimate - goal), least)
+        variance = float(np.var(evidence.running))
+        seen, seen_effect = evidence.cases, towards * (float(np.mean(evidence.running)) - goal)
     alpha = 2 * rule.alpha if rule.goal == "no_worse" else rule.alpha
-    cases = sequence_needed(effect, variance, planned, alpha=alpha)
+    cases = sequence_needed(effect, variance, planned, alpha=alpha, seen=seen, seen_effect=seen_effect)
     return max(1, math.ceil((cases - evidence.cases) * max(per_case, 1.0)))
 
 

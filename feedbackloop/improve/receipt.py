@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import asdict
+from urllib.parse import quote
 
-from feedbackloop.findings.wording import listed
+from feedbackloop.findings.wording import listed, short
+from feedbackloop.improve.rules import Rule
 from feedbackloop.models import Decision, Policy
 from feedbackloop.wording import count
 
@@ -29,7 +32,7 @@ def named(decision: Decision, variant_id: str) -> str:
 
 def sentence(decision: Decision) -> str:
     """The verdict with its reason."""
-    candidate, baseline = named(decision, decision.candidate), named(decision, decision.baseline)
+    candidate, baseline = (short(named(decision, id_)) for id_ in (decision.candidate, decision.baseline))
     if decision.verdict == "promote":
         gain = "it is preferred" if decision.reason == "better" else "it is no worse, and cheaper or faster"
         return f"Release {candidate} in place of {baseline}: {gain}."
@@ -57,24 +60,29 @@ def evidence(decision: Decision) -> str:
     )
     cases = decision.evidence.get("cases", 0)
     return (
-        f"{named(decision, decision.candidate)} wins {decision.estimate:.0%} of comparisons with {named(decision, decision.baseline)}{bounds}: "
-        f"{decision.n:,} blind votes on {cases:,} cases by {listed(decision.raters[:MOST_NAMED], len(decision.raters))}."
+        f"{short(named(decision, decision.candidate))} wins {decision.estimate:.0%} of comparisons with "
+        f"{short(named(decision, decision.baseline))}{bounds}: {count(decision.n, 'blind vote')} on {count(cases, 'case')} by "
+        f"{listed(decision.raters[:MOST_NAMED], len(decision.raters))}."
     )
 
 
-def receipt(decision: Decision, *, store: str | None = None, policy: Policy | None = None) -> str:
+def receipt(
+    decision: Decision, *, store: str | None = None, policy: Policy | None = None, picture: str | None = None
+) -> str:
     """Markdown for a pull request: the verdict, its evidence, the guards, and the commands that reproduce and undo it.
 
     Args:
         decision: what was decided.
         store: the store's URL, for the commands; left out where it is the usual one.
         policy: the release that followed, if there is one.
+        picture: the file beside it that holds `improve.picture.picture`, if there is one.
     """
     where = f" --store {shlex.quote(store)}" if store else ""
     candidate, baseline = named(decision, decision.candidate), named(decision, decision.baseline)
     lines = [
         f"### {_plain(sentence(decision))}",
         "",
+        *([f"![{_plain(sentence(decision))}]({quote(picture)})", ""] if picture else []),
         _plain(evidence(decision)),
         "",
         f"- Task: {_plain(decision.task)}; goal: {decision.goal.replace('_', ' ')}; decided {decision.created_at:%Y-%m-%d %H:%M} UTC",
@@ -83,7 +91,7 @@ def receipt(decision: Decision, *, store: str | None = None, policy: Policy | No
     if decision.guards:
         lines += ["", "| guard | baseline | candidate | change (95% bounds) | allowed | |", "|---|---|---|---|---|---|"]
         lines += [f"| {' | '.join(guard_cells(name, guard))} |" for name, guard in decision.guards.items()]
-    gate = f"feedbackloop gate {shlex.quote(candidate)} --baseline {shlex.quote(baseline)} --task {shlex.quote(decision.task)} --goal {decision.goal}{where}"
+    gate = f"feedbackloop gate {shlex.quote(candidate)} --baseline {shlex.quote(baseline)} --task {shlex.quote(decision.task)} --goal {decision.goal}{_options(decision.rule)}{where}"
     lines += ["", "Reproduce:", "", f"    {gate}"]
     if policy is not None:
         lines += [
@@ -93,6 +101,20 @@ def receipt(decision: Decision, *, store: str | None = None, policy: Policy | No
             f"    feedbackloop rollback {shlex.quote(decision.task)}{where}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _options(rule: Mapping[str, object]) -> str:
+    """What a rule says besides its goal, as options of `gate`; what it leaves at the default is left out."""
+    named = {
+        "margin": "margin",
+        "rater_kind": "votes",
+        "max_cost_increase": "max-cost",
+        "max_p95_increase": "max-p95",
+        "max_failure_increase": "max-failures",
+    }
+    usual = asdict(Rule())
+    given = ((option, rule.get(name), usual[name]) for name, option in named.items())
+    return "".join(f" --{option} {value}" for option, value, default in given if value not in (None, default))
 
 
 def guard_cells(name: str, guard: Mapping[str, object]) -> tuple[str, ...]:
@@ -106,7 +128,7 @@ def guard_cells(name: str, guard: Mapping[str, object]) -> tuple[str, ...]:
         _figure(name, base),
         _figure(name, other),
         f"{change:+.0%}{bounds}" if isinstance(change, float) else "unknown",
-        f"{allowed:+.0%}" if isinstance(allowed, float) else "",
+        f"{allowed + 0.0:+.0%}" if isinstance(allowed, float) else "",
         _STATES.get(str(guard.get("state")), ""),
     )
 

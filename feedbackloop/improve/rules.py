@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from feedbackloop.models import Queue, RaterKind
+from feedbackloop.models import Decision, Queue, RaterKind
 from feedbackloop.stats.interval import Scope
 
 
@@ -43,10 +43,10 @@ class Rule:
         return {name: value for name, value in asdict(self).items() if value != usual[name]}
 
 
-def rule_of(queue: Queue) -> Rule:
-    """The rule that a queue was opened under; what a later version of this program wrote there is passed over."""
+def rule_of(kept: Queue | Decision) -> Rule:
+    """The rule that a queue was opened under or a decision made by; what a later version of this program wrote there is passed over."""
     known = {field.name for field in fields(Rule)}
-    return Rule(**{name: value for name, value in queue.rule.items() if name in known})
+    return Rule(**{name: value for name, value in kept.rule.items() if name in known})
 
 
 def line(rule: Rule) -> float:

@@ -10,12 +10,15 @@ from feedbackloop.findings import results
 from feedbackloop.findings.wording import answering
 from feedbackloop.improve import gate, policy
 from feedbackloop.improve import receipt as words
+from feedbackloop.improve.picture import picture
 from feedbackloop.improve.rules import Rule
 from feedbackloop.models import Decision, Variant
 from feedbackloop.pages import context
 from feedbackloop.plots import course
 from feedbackloop.queries.pairs import seconds_per_vote
 
+PICTURE = "receipt.svg"
+"""Named in the receipt, and what the picture is downloaded as."""
 GOALS = {"better": "is preferred", "no_worse": "is no worse, and cheaper or faster"}
 SECONDS_A_VOTE = 20.0
 """Where nobody's pace is known yet."""
@@ -205,8 +208,13 @@ st.markdown("**Releases**")
 history(scope.task, names)
 with st.expander("Receipt for a pull request", icon=":material/receipt_long:"):
     past = context.read(policy.history, scope.task)
-    text = words.receipt(
-        found.decision, policy=next((one for one in past if one.decision_id == found.decision.id), None)
-    )
+    released = next((one for one in past if one.decision_id == found.decision.id), None)
+    svg = picture(found.decision)
+    st.image(svg, width=720)
+    text = words.receipt(found.decision, policy=released, picture=PICTURE)
     st.code(text, language="markdown", wrap_lines=True)
-    st.download_button("Download", text, "receipt.md", icon=":material/download:")
+    with st.container(horizontal=True):
+        st.download_button("Download", text, "receipt.md", icon=":material/download:", on_click="ignore")
+        st.download_button(
+            "Download the picture", svg, PICTURE, "image/svg+xml", icon=":material/image:", on_click="ignore"
+        )

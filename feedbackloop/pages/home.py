@@ -19,7 +19,7 @@ from feedbackloop.identity import utcnow
 from feedbackloop.improve import gate
 from feedbackloop.improve import receipt as words
 from feedbackloop.improve.countdown import MOST_VOTES
-from feedbackloop.improve.rules import Rule
+from feedbackloop.improve.rules import rule_of
 from feedbackloop.models import Decision, Variant
 from feedbackloop.pages import answer, context, live
 from feedbackloop.pages.wording import shortened
@@ -119,14 +119,14 @@ def after_the_votes(found: Verdict, decision: Decision, mine: Sequence[RunStatus
         if live is not None and all(shares == {decision.candidate: 1.0} for shares in live.weights.values()):
             reason = f"{short(name)} answers since {ago(live.created_at, utcnow())}: see what users make of it."
             return Act("See how it fares", ":material/show_chart:", reason, "trends", {"by": "day"})
-        return Act(f"Release {short(name, 24)}", ":material/rocket_launch:", why, "decide", pair)
+        reason = f"The votes suffice: it may take the place of {short(base)}. You are asked before anything changes."
+        return Act(f"Release {short(name, 24)}", ":material/rocket_launch:", reason, "decide", pair)
     more = decision.more_needed or 0
-    sizes = context.read(
-        comparisons.outlook, scope.task, (decision.baseline, decision.candidate), rater=context.rater()
-    )
-    if decision.reason == "too_few" and more <= MOST_VOTES and sizes.size:
+    both = decision.baseline, decision.candidate
+    asks = decision.reason == "too_few" and more <= MOST_VOTES
+    if asks and context.read(comparisons.outlook, scope.task, both, rater=context.rater()).size:
         label = f"Rate {count(more, 'more pair')}, {duration(more * found.seconds_per_vote)}"
-        return Act(label, ":material/how_to_vote:", why, "rate", pair, rule=Rule(**decision.rule).unusual)
+        return Act(label, ":material/how_to_vote:", why, "rate", pair, rule=rule_of(decision).unusual)
     if decision.reason == "worse":
         return Act("Add another variant", ":material/add:", why, "runs", another(mine))
     return Act("See the decision", ":material/gavel:", why, "decide", pair)
@@ -284,7 +284,7 @@ mine = [status for status in live.statuses() if status.run.task == scope.task]
 since = scope.since.replace(second=0, microsecond=0) if scope.since else None
 loop = context.read(overview.loop, scope.task, since)
 found = context.read(standing, scope.task, scope.baseline.id if scope.baseline else None, since)
-st.subheader(answer.escaped(found.sentence), anchor=False)
+st.subheader(answer.escaped(found.standing), anchor=False)
 for going in mine:
     if going.state == "running":
         live.watch(going.run.id, live.title(going))

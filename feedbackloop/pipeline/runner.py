@@ -216,13 +216,14 @@ async def resume(
         retry_failed: ask only the cells that have failed, and none that were never asked.
         graders: needed if it began with functions given from Python.
         limits: how hard targets may be asked; by default as it began.
-        budget_usd: for the whole run, what it spent before included; by default what it began with.
+        budget_usd: for the whole run, what it spent before included, from now on; by default the spec's, or what it had before.
         allow_unknown_price: as in `run`; by default what it began with.
 
     Raises:
         StoreError: there is no such run.
         DatasetError, SettingsError: as in `run`.
     """
+    _check_numbers(repeats=1, limit=None, priority=5, budget_usd=budget_usd)
     status = queries.find_run(store, run_id, unfinished=not retry_failed)
     kept = status.run.settings
     if status.state == "running":
@@ -245,6 +246,8 @@ async def resume(
                 f"run {status.run.id[:8]} had graders given from Python; give them again: resume(..., graders=...)"
             )
         graders = kept.get("graders") or []
+    said = spec.budget_usd if spec is not None and budget_usd is None else budget_usd
+    budget = kept.get("budget_usd") if said is None else said
     made = extended(status.run, queries.variants(store, status.run.variants), more)
     going = made.run.settings
     opened = open_dataset(source, id_column=going.get("id_column"))
@@ -253,7 +256,7 @@ async def resume(
     engine = Engine(
         settings,
         limits=Limits.model_validate(going.get("limits") or {}),
-        budget_usd=budget_usd if budget_usd is not None else kept.get("budget_usd"),
+        budget_usd=budget,
         cache=bool(kept.get("cache", True)),
         stream=bool(kept.get("stream")),
         wrap=wrap,
@@ -264,7 +267,9 @@ async def resume(
         refuse_unknown_prices(made.variants, engine)
     part = _executor(kept.get("executor") or "async", wrap)(
         store=store,
-        run=made.run.model_copy(update={"dataset": opened.name, "settings": going | {"source": opened.source}}),
+        run=made.run.model_copy(
+            update={"dataset": opened.name, "settings": going | {"source": opened.source, "budget_usd": budget}}
+        ),
         before=status.run,
         only_failed=retry_failed,
         task=None,

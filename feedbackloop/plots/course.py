@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from feedbackloop.findings import wording
+from feedbackloop.palette import BLUE
 from feedbackloop.plots import look
 
 MOST_POINTS = 400
@@ -58,7 +59,7 @@ def sequence(
         x=cases,
         y=middle.tolist(),
         mode="lines" if count > 1 else "markers",
-        line={"color": look.COLOURS[0], "width": 2},
+        line={"color": BLUE, "width": 2},
         hovertext=[
             look.lines(f"after {case:,} cases", f"{mean:.0%} ({down:.0%} to {up:.0%})")
             for case, mean, down, up in zip(cases, middle, low, high, strict=True)

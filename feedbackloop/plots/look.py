@@ -11,10 +11,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from feedbackloop.findings import wording
+from feedbackloop.palette import COLOURS
 from feedbackloop.stats.interval import Interval
-
-COLOURS = ("#0072B2", "#DD6B00", "#1BA786", "#CB73A5", "#8A5A1C", "#4A97E4", "#C8283F", "#76808C")
-"""Okabe and Ito's set (2008), moved so that each stands out from white and from #10171E by 3 to 1 (WCAG 1.4.11)."""
 
 SYMBOLS = ("circle", "square", "diamond", "x", "triangle-up", "cross", "star")
 """Seven shapes and eight colours: 56 variants before a pair of both comes again."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +13,8 @@ from xml.sax.xmlreader import AttributesImpl
 from feedbackloop.findings.wording import short
 from feedbackloop.reports.answer import JudgedAnswer
 from feedbackloop.reports.outcomes import Outcome, VariantOutcome
+from feedbackloop.text import fit_for_xml
 
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LONGEST = 300
 """Characters of a message; the text below it says all."""
 
@@ -99,11 +98,13 @@ class _Suites:
 
     def _told(self, element: str, message: str, kind: str, answer: JudgedAnswer) -> None:
         with self._element(element, message=message, type=kind):
-            self._xml.characters(_clean("\n".join(_lines(answer))))
+            self._xml.characters(fit_for_xml("\n".join(_lines(answer))))
 
     @contextmanager
     def _element(self, tag: str, **attributes: object) -> Iterator[None]:
-        self._xml.startElement(tag, AttributesImpl({name: _clean(str(value)) for name, value in attributes.items()}))
+        self._xml.startElement(
+            tag, AttributesImpl({name: fit_for_xml(str(value)) for name, value in attributes.items()})
+        )
         yield
         self._xml.endElement(tag)
 
@@ -132,8 +133,3 @@ def _unique(answer: JudgedAnswer, names: set[str], *, repeated: bool) -> str:
 
 def _seconds(value: float) -> str:
     return f"{value:.3f}"
-
-
-def _clean(text: str) -> str:
-    """The text without what XML cannot hold, however it is written."""
-    return _NOT_XML.sub("\ufffd", text)
