@@ -21,6 +21,7 @@ from feedbackloop.bundled import bundled
 from feedbackloop.errors import AuthenticationFailed, FeedbackLoopError, MissingDependency, ProviderError, StoreError
 from feedbackloop.settings import FILE, Settings
 from feedbackloop.store import Store
+from feedbackloop.wording import count
 
 PACKAGES = ("duckdb", "pydantic", "pandas", "pyarrow", "openai", "genai-prices", "jinja2", "streamlit", "typer", "rich")
 """Whose versions are worth a line in a bug report."""
@@ -176,7 +177,7 @@ def _held(store: Store) -> str:
     with store.lease() as connection:
         row = connection.execute("SELECT max(version) FROM schema_version").fetchone()
     counts = queries.counts(store)
-    held = f"{counts['runs']:,} runs, {counts['answers']:,} answers, {counts['votes']:,} votes"
+    held = ", ".join(count(counts[f"{noun}s"], noun) for noun in ("run", "answer", "vote"))
     return f"schema {row[0] if row else '?'}, {held}"
 
 

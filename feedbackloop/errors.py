@@ -25,7 +25,7 @@ FeedbackLoopError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from feedbackloop.models import Attempt
@@ -45,6 +45,9 @@ class ProviderError(FeedbackLoopError):
         retryable: whether asking the same target again may help.
         retry_after: seconds that the provider asked to wait, if it said so.
         attempts: what was tried before giving up, oldest first; each layer of the engine adds what it knows.
+        usage: what the endpoint says that it used all the same, as it said it.
+        provider_model: the model that it says it used.
+        maybe_charged: a model may have worked on it: the request was sent, and the connection broke before the answer was here.
     """
 
     default_retryable: ClassVar[bool] = False
@@ -54,6 +57,9 @@ class ProviderError(FeedbackLoopError):
         self.retryable = self.default_retryable if retryable is None else retryable
         self.retry_after = retry_after
         self.attempts: list[Attempt] = []
+        self.usage: dict[str, Any] | None = None
+        self.provider_model: str | None = None
+        self.maybe_charged = False
 
 
 class RateLimited(ProviderError):

@@ -108,7 +108,7 @@ class Variant(Record):
 
 
 class Run(Record):
-    """A dataset put to some variants."""
+    """A dataset put to some variants. What is added to it later is a further row of the same id."""
 
     id: str = Field(default_factory=new_id)
     task: str
@@ -183,6 +183,8 @@ class Attempt(Record):
     cost_usd: float | None = None
     error_type: str | None = None
     error: str | None = None
+    maybe_charged: bool = False
+    """It failed when a model may have worked on it already, where its kind of error does not say so."""
 
 
 class AIResponse(Record):
@@ -228,6 +230,17 @@ class AIResponse(Record):
     attempts: list[Attempt] = Field(default_factory=list)
     metadata: dict[str, Any] = Field(default_factory=dict)
     created_at: datetime = Field(default_factory=utcnow)
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Visible tokens a second from the first to the last one, when streamed; the first one's time is `ttft_ms`."""
+        if self.latency_ms is None or self.ttft_ms is None or self.output_tokens is None:
+            return None
+        if self.latency_ms <= self.ttft_ms or self.output_tokens < 2:
+            return None
+        # Reasoning is over when the first token is seen.
+        seen = max(self.output_tokens - (self.reasoning_tokens or 0) - 1, 0)
+        return seen * 1000 / (self.latency_ms - self.ttft_ms)
 
 
 class Queue(Record):

@@ -64,7 +64,7 @@ def spent(attempts: list[Attempt]) -> float | None:
     for attempt in attempts:
         if attempt.cost_usd is not None:
             total += attempt.cost_usd
-        elif attempt.error_type in MAYBE_CHARGED:
+        elif attempt.maybe_charged or attempt.error_type in MAYBE_CHARGED:
             return None
     return total
 

@@ -102,6 +102,13 @@ VIEWS = {
     "current_variants": """
         SELECT * FROM variants QUALIFY row_number() OVER (PARTITION BY id ORDER BY created_at DESC) = 1
     """,
+    # What is added to a run is a further row of it; it began with the first one.
+    "current_runs": """
+        SELECT * EXCLUDE (began, place) REPLACE (began AS created_at) FROM (
+            SELECT *, min(created_at) OVER (PARTITION BY id) AS began,
+                   row_number() OVER (PARTITION BY id ORDER BY created_at DESC) AS place FROM runs
+        ) WHERE place = 1
+    """,
     "current_ratings": """
         SELECT rating.* FROM ratings rating
         WHERE NOT EXISTS (FROM ratings later WHERE later.supersedes = rating.id)
@@ -139,6 +146,9 @@ VIEWS = {
                {input} AS input, item.inputs,
                item.expected, answer.output, answer.status, answer.error_type, answer.error,
                answer.model_used, answer.provider_model, answer.latency_ms, answer.total_ms, answer.ttft_ms,
+               CASE WHEN answer.latency_ms > answer.ttft_ms AND answer.output_tokens > 1
+                    THEN greatest(answer.output_tokens - coalesce(answer.reasoning_tokens, 0) - 1, 0) * 1000.0
+                         / (answer.latency_ms - answer.ttft_ms) END AS tokens_per_s,
                answer.input_tokens, answer.output_tokens, answer.tokens_used, answer.cost_usd, answer.spent_usd,
                answer.cached, answer.finish_reason, graded.grades, rated.checks, rated.mean_rating,
                coalesce(rated.issues, []) AS issues, wins.win_rate, coalesce(wins.votes, 0) AS votes,
@@ -192,7 +202,11 @@ def rule_queues(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("ALTER TABLE queues ADD COLUMN IF NOT EXISTS rule JSON DEFAULT '{}'")
 
 
-MIGRATIONS: list[Callable[[duckdb.DuckDBPyConnection], None]] = [create, describe_queues, rule_queues]
+def extend_runs(connection: duckdb.DuckDBPyConnection) -> None:
+    """Version 4: a run may have several rows, and answers tell their speed: both are views, which each version writes anew."""
+
+
+MIGRATIONS: list[Callable[[duckdb.DuckDBPyConnection], None]] = [create, describe_queues, rule_queues, extend_runs]
 """Each takes a store from one version to the next, in a transaction of its own. Never edit one that was released."""
 
 

@@ -79,6 +79,8 @@ class RunSpec(Options):
     limits: Limits | None = None
     budget_usd: float | None = Field(default=None, gt=0)
     repeats: int = Field(default=1, ge=1)
+    stream: bool = False
+    """Have answers streamed, so that the time to the first token and the tokens a second are known. Not part of what is asked."""
     limit: int | None = Field(default=None, ge=1)
     """Only the first rows of the dataset."""
     priority: int = Field(default=5, ge=1, le=10)

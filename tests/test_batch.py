@@ -411,7 +411,7 @@ async def test_a_budget_submits_only_what_cannot_pass_it_and_goes_on_once_the_re
 
     stopped = await run(variants=[{**ONE[0], "params": asked}], budget_usd=30.0, cache=False)
     assert stopped.stopped is not None
-    assert stopped.stopped.startswith("the budget of $30 is used up: $8.0000 is spent")
+    assert stopped.stopped.startswith("the budget of $30.00 is used up: $8.00 is spent")
     assert stopped.progress.completed == 4
 
 

@@ -251,8 +251,15 @@ def test_a_run_that_stops_says_why_and_how_to_go_on(call, write) -> None:
     Path("feedbackloop.toml").write_text(priced)
     ended = call("run", "spec.yaml")
     assert ended.code == 1
-    assert "the budget of $0.01 is used up" in ended.out
+    assert "the budget of $0.010 is used up" in ended.out
     assert "feedbackloop resume" in ended.out
+
+
+def test_what_can_be_done_next_is_named_and_can_be_pasted(call, write) -> None:
+    write(2)
+    for ended in (call("run", "spec.yaml"), call("status", queries.find_run(Store("loop.duckdb")).run.id)):
+        steps = [line.split(" #")[0].split() for line in ended.out.partition("Next:\n")[2].splitlines()]
+        assert [step[:2] for step in steps] == [["feedbackloop", name] for name in ("app", "report", "export")]
 
 
 def test_status_lists_runs_and_shows_one(call, write) -> None:

@@ -57,6 +57,10 @@ def test_a_canary_a_release_its_history_and_the_way_back(call, store):
 def test_shares_and_segments(call, store):
     out = call("promote", "support", "steps", "--share", "steps=0.995", "--share", "terse=0.005")[1]
     assert f"{STEPS.label} 100%, {TERSE.label} 0.005" in out
+    named = call("promote", "support", "--share", "steps=0.4", "--share", "terse=0.6")[1]
+    assert f"{TERSE.label} 60%, {STEPS.label} 40%" in named
+    code, _, err = call("promote", "support")
+    assert (code, "name the VARIANT" in err) == (2, True)
     out = call("promote", "support", "terse", "--segment", "de")[1]
     assert f"; de: {TERSE.label}" in out
     code, _, err = call("promote", "support", "steps", "--share", "steps")

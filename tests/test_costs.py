@@ -82,6 +82,11 @@ def test_all_ways_of_cutting_it_come_to_the_same(filled):
         assert costs(filled, by=by).frame[list(SUMS)].sum().to_dict() == whole
 
 
+def test_printed_they_are_a_sentence(filled):
+    assert repr(costs(filled)) == "Spent: at least $15.00, 1 unpriced."
+    assert repr(recompute_costs(filled, settings=SETTINGS)).startswith("Recorded: $15.00; by the prices of now: $")
+
+
 def test_since_leaves_out_what_came_before(filled):
     assert costs(filled, since=NOON + timedelta(days=1)).spent_usd == 14.0
     assert costs(filled, since=NOON + timedelta(days=9)).frame.empty
@@ -94,9 +99,11 @@ def test_an_answer_used_again_is_paid_once(store):
 
 def test_what_was_paid_elsewhere_stands_apart(store):
     run = Run(task="support", dataset="old.csv", fingerprint="", variants=[], settings={"imported": "old.csv"})
-    store.append([run, *paid(1.0), *paid(16.0, run_id=run.id), *paid(32.0, model="recorded:a.jsonl")])
+    judged = paid(8.0, purpose="judge")
+    judged[0] = judged[0].model_copy(update={"metadata": {"imported": "battles.jsonl"}})
+    store.append([run, *paid(1.0), *paid(16.0, run_id=run.id), *paid(32.0, model="recorded:a.jsonl"), *judged])
     found = costs(store)
-    assert (found.spent_usd, found.elsewhere, found.elsewhere_usd) == (1.0, 2, 48.0)
+    assert (found.spent_usd, found.elsewhere, found.elsewhere_usd) == (1.0, 3, 56.0)
     assert column(found) == {"2026-11-18": 1.0}
 
 
@@ -262,6 +269,22 @@ def test_the_command_shows_a_table_with_its_total(command, here):
     assert "sales" in command("--by", "task")[1]
 
 
+def test_the_command_never_says_that_an_unknown_price_is_none(command, here):
+    rows = [line.split() for line in command("--by", "model", "--since", "2026-11-19")[1].splitlines()]
+    assert rows[1][-1] == "$2.0000"
+    here.append(paid(None, model="far:llama"))
+    assert (
+        next(row for row in map(str.split, command("--by", "model")[1].splitlines()) if "far:llama" in row)[-1]
+        == "unknown"
+    )
+    recomputed = command("--recompute")[1]
+    assert next(row for row in map(str.split, recomputed.splitlines()) if "far:llama" in row)[2:4] == ["1", "unpriced"]
+
+
+def test_the_help_keeps_what_stands_in_brackets(command, here):
+    assert "`prices` in feedbackloop.toml" in " ".join(command("--help")[1].split())
+
+
 def test_the_command_speaks_json(command, here):
     told = json.loads(command("--by", "task", "--json")[1])
     assert told["total"] == {"spent_usd": 3.0, "unpriced": 1}
@@ -290,6 +313,6 @@ def test_wrong_usage_is_said(command, here, wrong):
 
 
 def test_a_store_without_answers_has_cost_nothing(command):
-    assert "Spent: $0.00." in command()[1]
-    assert "nothing was spent here yet" in command("--recompute")[1]
+    for arguments in ((), ("--by", "model"), ("--recompute",)):
+        assert "loop.duckdb: nothing was spent here yet." in command(*arguments)[1]
     assert not Path("loop.duckdb").exists()

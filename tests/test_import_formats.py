@@ -10,6 +10,7 @@ from test_importers import rows_in, write_csv, write_jsonl
 
 from feedbackloop.datasets import files
 from feedbackloop.errors import DatasetError, UnknownName
+from feedbackloop.findings.costs import costs
 from feedbackloop.importers import import_file, recognise
 from feedbackloop.importers.figures import moment, spoken, tokens_of
 from feedbackloop.importers.formats import FORMATS
@@ -136,6 +137,21 @@ def test_a_format_is_known_by_its_rows(tmp_path, name, rows) -> None:
     assert recognise(write_jsonl(tmp_path / "a.jsonl", *rows)) == name
     assert recognise(write_jsonl(tmp_path / "a.jsonl.gz", *rows)) == name
     assert recognise(write_json(tmp_path / "a.json", rows)) == name
+
+
+def test_votes_without_a_winner_are_not_taken_for_answers(tmp_path) -> None:
+    labels = [{"case_id": "1", "variant_a": "x", "variant_b": "y", "label": "1", "rater": "Ben"}]
+    with pytest.raises(DatasetError, match="--column winner=NAME"):
+        recognise(write_jsonl(tmp_path / "labels.jsonl", *labels))
+    assert (
+        recognise(write_jsonl(tmp_path / "a.jsonl", {"prompt": "p", "variant_a": "x", "variant_b": "y"})) == "answers"
+    )
+
+
+def test_a_run_spec_is_sent_where_it_belongs(tmp_path) -> None:
+    spec = write_json(tmp_path / "spec.json", {"task": "t", "dataset": "c.jsonl", "variants": []})
+    with pytest.raises(DatasetError, match="feedbackloop run"):
+        recognise(spec)
 
 
 @pytest.mark.parametrize(
@@ -353,9 +369,13 @@ def test_annotations_are_votes_of_a_model(tmp_path, store) -> None:
     assert judged["status"].tolist() == ["completed"] * 6 + ["failed"]
     assert judged["p"].tolist()[:6] == preferences[:6]
     assert judged["spent_usd"].tolist() == [0.01] * 7
+    # It was paid for, but not here.
+    assert (costs(store).spent_usd, costs(store).elsewhere_usd) == (0.0, pytest.approx(0.07))
     assert judged["latency_ms"].tolist()[:6] == [500] * 6
-    # A judge's answers are no answers of the feature.
+    # A judge's answers are no answers of the feature, and were paid for by somebody else.
     assert overview.counts(store)["answers"] == 14
+    assert (costs(store).spent_usd, costs(store).unpriced) == (0.0, 0)
+    assert costs(store).elsewhere_usd == pytest.approx(0.07)
     linked = "SELECT count(*) AS n FROM comparisons JOIN responses ON responses.id = judge_response_id"
     assert store.sql(linked)["n"][0] == 6
 

@@ -172,7 +172,7 @@ def test_a_long_file_carries_what_it_knows_of_each_answer(tmp_path, store):
     done = import_answers(path, store)
     assert (done.cases, done.variants, done.answers) == (1, ("m1", "m2", "m3"), 3)
     first, second, third = store.sql("SELECT * FROM answers ORDER BY variant").to_dict("records")
-    assert (first["latency_ms"], first["cost_usd"], first["spent_usd"]) == (12.5, 0.001, 0.001)
+    assert (first["latency_ms"], first["cost_usd"], first["spent_usd"]) == (12.5, 0.001, 0.0)
     assert (first["input_tokens"], first["output_tokens"], first["tokens_used"], first["finish_reason"]) == (
         10,
         20,

@@ -85,10 +85,22 @@ def test_yes_skips_the_question_and_what_is_free_is_never_asked_about(call, serv
     assert "$0.00" in out
 
 
+def test_what_has_no_price_is_not_said_to_cost_nothing(call):
+    Path("mine.py").write_text("def answer(inputs):\n    return 'yes'\n")
+    Path("mine.yaml").write_text('dataset: cases.jsonl\nvariants: [{name: mine, model: "python:mine.py:answer"}]\n')
+    code, out = call("run", "mine.yaml")
+    assert "tokens, an unknown cost and" in out
+    assert "spent: unknown, 5 unpriced" in out
+    assert code == 0
+
+
 def test_the_lower_of_two_limits_counts(call, server):
     code, out = call("run", "spec.yaml", "--max-cost", "0.1")
     assert "The limit of $0.10 will end it at about 71% of that." in out
-    assert "the budget of $0.1 is used up" in out
+    assert "the budget of $0.10 is used up" in out
+    again = f"feedbackloop resume {queries.find_run(Store('loop.duckdb')).run.id[:8]} --max-cost USD"
+    assert again in out
+    assert again in call("status")[1]
     assert code == 1
     store = Store("loop.duckdb")
     run = queries.find_run(store).run

@@ -219,7 +219,7 @@ def a_rating(response: str, metric: str, **verdict) -> Rating:
 ANSWERS = [
     "task", "run_id", "case_id", "external_id", "segment", "variant", "variant_id", "repeat", "input", "inputs", "expected",
     "output", "status", "error_type", "error", "model_used", "provider_model", "latency_ms", "total_ms", "ttft_ms",
-    "input_tokens", "output_tokens", "tokens_used", "cost_usd", "spent_usd", "cached", "finish_reason", "grades", "checks",
+    "tokens_per_s", "input_tokens", "output_tokens", "tokens_used", "cost_usd", "spent_usd", "cached", "finish_reason", "grades", "checks",
     "mean_rating", "issues", "win_rate", "votes", "purpose", "user_id", "created_at", "request_id", "response_id",
 ]  # fmt: skip
 

@@ -18,6 +18,7 @@ from feedbackloop.improve import policy
 from feedbackloop.improve.gate import assess
 from feedbackloop.improve.picture import picture
 from feedbackloop.improve.receipt import evidence, receipt, sentence
+from feedbackloop.improve.rules import Rule
 from feedbackloop.models import Decision
 from feedbackloop.palette import GREEN
 
@@ -59,6 +60,41 @@ def test_each_verdict_is_a_sentence(verdict, reason, said) -> None:
         evidence={"names": names},
     )
     assert sentence(decision) == said
+
+
+def test_the_gate_says_how_to_go_on(store) -> None:
+    told = CliRunner().invoke(app, ["gate", "steps", "--store", store.address]).output
+    decision = store.sql("SELECT id FROM decisions")["id"][0]
+    assert "feedbackloop promote demo-support steps@" in told
+    assert f"--decision {decision}" in told
+    assert (
+        "--decision" not in CliRunner().invoke(app, ["gate", "steps", "--no-record", "--store", store.address]).output
+    )
+    early = CliRunner().invoke(app, ["gate", "careless", "--store", store.address])
+    assert early.exit_code == 100
+    assert "feedbackloop app" in early.output
+
+
+def test_one_vote_is_one_vote() -> None:
+    made = {
+        "task": "t",
+        "baseline": "1",
+        "candidate": "2",
+        "goal": "better",
+        "verdict": "undecided",
+        "reason": "too_few",
+    }
+    assert "about 1 more vote would tell" in sentence(Decision(**made, more_needed=1))
+    assert "1 blind vote on 1 case by Anna" in evidence(
+        Decision(**made, estimate=1.0, n=1, raters=["Anna"], evidence={"cases": 1})
+    )
+
+
+def test_a_receipt_reproduces_the_whole_rule(store) -> None:
+    rule = Rule(goal="no_worse", margin=0.1, max_cost_increase=0.2, max_p95_increase=0.1)
+    text = receipt(assess(store, "demo-support", "steps", rule=rule).decision)
+    assert "--goal no_worse --margin 0.1 --max-cost 0.2 --max-p95 0.1\n" in text
+    assert "--goal better\n" in receipt(assess(store, "demo-support", "steps").decision)
 
 
 def test_people_are_named() -> None:

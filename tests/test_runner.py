@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
@@ -164,6 +165,12 @@ async def test_higher_priorities_are_asked_first(run, store) -> None:
     assert len(asked) == 21
     assert noting.asked[asked.index(5)].priority == 5
     assert set(completed_cells(store).values()) == {1}
+
+
+async def test_a_result_is_printed_as_a_sentence(run) -> None:
+    result = await run(limit=3)
+    told = f"Run {result.run.id[:8]} is complete: {result.progress.total} answers; spent: $0.00."
+    assert repr(result) == told
 
 
 async def test_a_limit_takes_the_first_rows(run) -> None:
@@ -372,7 +379,7 @@ async def test_a_budget_stops_the_run_before_it_is_exceeded(store, resume, tmp_p
     variant = [{"name": "a", "model": "simulated:a", "params": {"max_tokens": 20}}]
     result = await fl.run(ROWS, variant, store=store, settings=priced, budget_usd=0.1, wrap=scripted("ok"))
     assert result.stopped is not None
-    assert result.stopped.startswith("the budget of $0.1 is used up: $")
+    assert result.stopped.startswith("the budget of $0.10 is used up: $")
     assert result.stopped.endswith("feedbackloop resume --max-cost USD")
     assert 0 < result.progress.completed < 12
     assert result.progress.spent_usd <= 0.1
@@ -467,6 +474,48 @@ async def test_a_store_that_another_process_keeps_ends_the_run_and_resume_comple
     assert result.finished
     assert (result.progress.skipped, len(completed_cells(store))) == (some, 200)
     assert set(completed_cells(store).values()) == {1}
+
+
+async def hold_for(store: fl.Store, settings: Settings, seconds: float) -> None:
+    """A run whose store another process keeps for so long in the middle of it."""
+    count = int(seconds / 0.05) * 4 + 200
+    rows = [{"input": f"q{n}"} for n in range(count)]
+    held: list[float] = []
+    meanwhile: list[int] = []
+    holders: list[subprocess.Popen] = []
+
+    def hold(progress) -> None:
+        if progress.done and not holders:
+            command = [sys.executable, "-c", HOLDER, f"{store.path}.lease"]
+            holders.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            assert holders[0].stdout.readline() == b"held\n"
+            held.append(time.monotonic())
+        if len(held) == 1:
+            meanwhile.append(progress.done)
+            if time.monotonic() - held[0] >= seconds:
+                holders[0].communicate()  # its input ends, and so does it
+                held.append(time.monotonic())
+
+    slow = [{"name": "s", "model": "simulated:s", "params": slow_by(50)}]
+    noting = Noting()
+    result = await fl.run(
+        rows, slow, store=store, settings=settings, progress=hold, limits=fl.Limits(concurrency=4), wrap=noting
+    )
+    assert len(held) == 2
+    assert result.finished
+    assert meanwhile[-1] > meanwhile[0]  # it went on asking
+    assert len(noting.asked) == count == len(completed_cells(store))
+    assert set(completed_cells(store).values()) == {1}
+    assert queries.runs(store)[0].state == "finished"
+
+
+async def test_a_store_that_is_kept_for_a_while_is_waited_for_and_nothing_is_lost(store, settings) -> None:
+    await hold_for(store, settings, 1.0)
+
+
+@pytest.mark.slow
+async def test_a_store_that_is_kept_for_twenty_seconds_is_waited_for_and_nothing_is_lost(store, settings) -> None:
+    await hold_for(store, settings, 20.0)
 
 
 # Before anything is asked
@@ -566,8 +615,10 @@ async def test_an_answer_is_never_stored_without_its_case(run, store) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    answers = store.sql("SELECT variant, external_id FROM answers")
+    answers = store.sql("SELECT variant, external_id FROM answers WHERE status = 'completed'")
     assert set(answers["variant"]) == {"b"}
+    # What was given up is on record too, and has its case.
+    assert store.sql("SELECT count(*) AS n FROM answers WHERE external_id IS NULL")["n"].item() == 0
     assert set(answers["external_id"]) == {row["id"] for row in ROWS}
 
 

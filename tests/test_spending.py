@@ -103,7 +103,7 @@ def test_a_call_that_can_never_be_paid_is_refused_at_once():
         await purse.reserve(0.2)
         purse.settle(0.2, 0.2)
         await purse.reserve(0.1)
-        with pytest.raises(BudgetExceeded, match=r"budget of \$1 is used up: \$0.2000 is spent.*cost \$0.9000"):
+        with pytest.raises(BudgetExceeded, match=r"budget of \$1.00 is used up: \$0.20 is spent.*cost \$0.90"):
             await purse.reserve(0.9)
 
     run(scenario)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from feedbackloop.cli.options import StoreOption, open_store
-from feedbackloop.wording import count, dollars, spend
+from feedbackloop.wording import count, dollars
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +59,7 @@ def cost(
 ) -> None:
     """Say what was spent, on what, and in which tokens.
 
-    Every attempt that was charged for counts, in vain or not. A corrected price ([prices] in feedbackloop.toml, or a newer genai-prices) shows with --recompute, beside what was reckoned when it was paid.
+    Every attempt that was charged for counts, in vain or not. A corrected price (under `prices` in feedbackloop.toml, or a newer genai-prices) shows with --recompute, beside what was reckoned when it was paid.
 
     \b
     Examples:
@@ -78,21 +77,21 @@ def cost(
     if not recompute:
         found = costs(opened, by=(by or By.DAY).value, since=moment)
         if as_json:
-            _print(_facts(found))
+            drawing.data(_facts(found))
         else:
-            _show(found)
+            _show(found, opened.url)
         return
     restated = recompute_costs(opened, since=moment, settings=settings)
     if as_json:
         total = {"recorded_usd": restated.recorded_usd, "restated_usd": restated.restated_usd}
-        _print({"rows": _records(restated.frame), "total": total})
+        drawing.data({"rows": drawing.records(restated.frame), "total": total})
     elif restated.frame.empty:
         drawing.say(f"{opened.url}: nothing was spent here yet.")
     else:
         _compare(restated)
 
 
-def _show(found: Costs) -> None:
+def _show(found: Costs, url: str) -> None:
     from feedbackloop.cli import drawing
 
     if not found.frame.empty:
@@ -104,7 +103,7 @@ def _show(found: Costs) -> None:
         for name, title in _TITLES.items():
             if name in _ALWAYS or total[name]:
                 columns.append((title, [f"{int(row[name]):,}" for row in [*rows, total]]))
-        columns.append(("spent", [_dollars(float(row["spent_usd"])) for row in [*rows, total]]))
+        columns.append(("spent", [_known(row["spent_usd"], row["unpriced"]) for row in [*rows, total]]))
         drawing.sums(columns)
         drawing.blank()
         told = [
@@ -114,7 +113,10 @@ def _show(found: Costs) -> None:
         told.append("unpriced: calls at a price that nobody knows" if total["unpriced"] else "")
         if told := [sentence for sentence in told if sentence]:
             drawing.say("; ".join(told) + ".", "dim")
-    drawing.say(f"Spent: {spend(found.spent_usd, found.unpriced)}.")
+    if found.frame.empty:
+        drawing.say(f"{url}: nothing was spent here yet.")
+    else:
+        drawing.say(repr(found))
     if found.elsewhere:
         answers = count(found.elsewhere, "answer")
         drawing.say(f"Not counted: {answers} imported or replayed, which say {dollars(found.elsewhere_usd)}.", "dim")
@@ -135,14 +137,21 @@ def _compare(found: Restated) -> None:
     ]
     drawing.sums(columns)
     drawing.blank()
-    if total["kept"]:
-        calls = count(int(total["kept"]), "call")
+    if kept := sum(int(row["kept"]) for row in rows if row["recorded_usd"]):
+        calls = count(kept, "call")
         drawing.say(f"For {calls} no price is known now; what was recorded of them stands.", "dim")
     drawing.say("The records stay as they are: every page and figure shows what was reckoned at the time.", "dim")
 
 
+def _known(usd: float, unpriced: float) -> str:
+    """What is known to be spent; not `$0` where nothing is known."""
+    return "unknown" if unpriced and not usd else _dollars(float(usd))
+
+
 def _spent(usd: float, unpriced: float) -> str:
-    return f"{_dollars(float(usd))}{f' + {int(unpriced):,} unpriced' if unpriced else ''}"
+    if not unpriced:
+        return _dollars(float(usd))
+    return f"{f'{_dollars(float(usd))} + ' if usd else ''}{int(unpriced):,} unpriced"
 
 
 def _dollars(usd: float) -> str:
@@ -169,22 +178,15 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def _facts(found: Costs) -> dict[str, Any]:
+    from feedbackloop.cli import drawing
+
     return {
         "by": found.by,
-        "rows": _records(found.frame),
+        "rows": drawing.records(found.frame),
         "total": {"spent_usd": found.spent_usd, "unpriced": found.unpriced},
         "elsewhere": {"answers": found.elsewhere, "usd": found.elsewhere_usd},
     }
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=12))
-    return records
-
-
 def _dicts(frame: pd.DataFrame) -> list[dict[Any, Any]]:
     return [dict(row) for row in frame.to_dict("records")]
-
-
-def _print(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

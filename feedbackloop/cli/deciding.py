@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from feedbackloop.cli.options import StoreOption, open_store
+from feedbackloop.cli.options import StoreOption, open_store, same_store
+from feedbackloop.cli.reporting import NOT_GOOD_ENOUGH
 
 if TYPE_CHECKING:
     from feedbackloop.models import Decision
-
-NOT_PROMOTED = 100
-"""The exit code where the gate does not promote, which a build can tell from an error."""
 
 PICTURE = ".svg"
 """What the name of a receipt's picture ends in."""
@@ -37,7 +36,9 @@ class Voters(StrEnum):
 
 
 def gate(
-    candidate: Annotated[str, typer.Argument(help="The variant that is to be released: its name, or name@version.")],
+    candidate: Annotated[
+        str, typer.Argument(metavar="CANDIDATE", help="The variant that is to be released: its name, or name@version.")
+    ],
     *,
     baseline: Annotated[
         str | None, typer.Option(help="What it would replace.", show_default="the task's baseline")
@@ -108,10 +109,22 @@ def gate(
         drawing.say(words.sentence(decision), "bold green" if decision.verdict == "promote" else "bold")
         drawing.say(words.evidence(decision))
         drawing.guards(decision)
+        drawing.blank()
+        if decision.verdict == "promote":
+            chosen = f"{shlex.quote(decision.task)} {shlex.quote(words.named(decision, decision.candidate))}"
+            proof = f" --decision {decision.id}" if record else ""
+            drawing.steps(
+                (
+                    f"feedbackloop promote {chosen}{proof}{same_store(store)}",
+                    "for all requests; with --canary 0.1 for a tenth",
+                )
+            )
+        elif decision.verdict == "undecided":
+            drawing.steps((f"feedbackloop app{same_store(store)}", "rate more pairs (the page Rate)"))
     if file is not None:
         _write(decision, file, store)
     if decision.verdict != "promote":
-        raise typer.Exit(NOT_PROMOTED)
+        raise typer.Exit(NOT_GOOD_ENOUGH)
 
 
 def _writable(name: str) -> Path:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -45,25 +46,44 @@ def say(text: str, style: str = "") -> None:
     out.print(Text(printable(text), style=style), soft_wrap=not out.is_terminal)
 
 
+def data(value: Any) -> None:
+    """The same for programs, as JSON."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))  # noqa: T201 - not the console's: nothing of it may be broken into lines
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table for `data`: a mapping for each row, null where a figure is not known."""
+    rows: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=12))
+    return rows
+
+
 def blank() -> None:
     """An empty line."""
     console().print()
 
 
 def steps(*commands: tuple[str, str]) -> None:
-    """What can be done next: commands, each with what it is good for."""
-    table = Table.grid(padding=(0, 3))
-    table.add_column(no_wrap=True, overflow="ignore")
-    table.add_column()
-    for command, purpose in commands:
-        table.add_row(Text(printable(command), style="cyan"), Text(purpose, style="dim"))
+    """What can be done next: commands, each with what it is good for, as they can be pasted into a shell."""
+    shown = [(printable(command), purpose) for command, purpose in commands]
     out = console()
+    widest = max(len(command) for command, _ in shown)
+    if any(widest + len(purpose) + 7 > out.width for _, purpose in shown):
+        widest = 0
     out.print(Text("Next:"))
-    if out.is_terminal:
-        out.print(Padding(table, (0, 0, 0, 2)))
-        return
-    for command, purpose in commands:
-        out.print(Text(f"  {printable(command)}   # {purpose}"), soft_wrap=True)
+    for command, purpose in shown:
+        line = Text("  ")
+        line.append(command.ljust(widest), style="cyan")
+        line.append(f"   # {purpose}", style="dim")
+        out.print(line, soft_wrap=True)
+
+
+def reading(run: str, same_store: str) -> list[tuple[str, str]]:
+    """The steps from a run to its answers: by eye and by vote, one by one, all in a table."""
+    return [
+        (f"feedbackloop app{same_store}", "compare and rate the answers in the browser"),
+        (f"feedbackloop report {run} -o report.html{same_store}", "which answers pass, on one page"),
+        (f"feedbackloop export answers.csv --run {run}{same_store}", "every answer, for a spreadsheet"),
+    ]
 
 
 def results(summary: pd.DataFrame) -> None:
@@ -80,7 +100,7 @@ def results(summary: pd.DataFrame) -> None:
     if not all(_missing(row["checks"]) for row in rows):
         columns.append(("checks", ["-" if _missing(row["checks"]) else f"{row['checks']:.0%}" for row in rows]))
     columns.append(("median time", [milliseconds(_number(row["latency_p50_ms"])) for row in rows]))
-    columns.append(("$/1,000", [_per_thousand(row["cost_usd"]) for row in rows]))
+    columns.append(("$/1,000", [_per_thousand(row) for row in rows]))
     if any(row["wins"] + row["losses"] + row["ties"] for row in rows):
         columns.append(("won-lost-tied", [f"{row['wins']}-{row['losses']}-{row['ties']}" for row in rows]))
     if any(row["issues"] for row in rows):
@@ -214,6 +234,17 @@ def pairs(rows: Iterable[tuple[str, str]]) -> None:
     console().print(Padding(table, (0, 0, 0, 2)))
 
 
+def history(rows: Iterable[tuple[str, str, str]]) -> None:
+    """What was live: its name, since when, and who answers by it, which may be long."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console().print(Padding(table, (0, 0, 0, 2)))
+
+
 def checks(found: Sequence[Check]) -> None:
     """What `doctor` found."""
     table = _table()
@@ -261,8 +292,10 @@ def _table() -> Table:
     return Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
 
 
-def _per_thousand(cost_usd: Any) -> str:
-    return "unknown" if _missing(cost_usd) else dollars(float(cost_usd) * 1000).removeprefix("$")
+def _per_thousand(row: Mapping[Any, Any]) -> str:
+    if not row["answers"]:
+        return "-"
+    return "unknown" if _missing(row["cost_usd"]) else dollars(float(row["cost_usd"]) * 1000).removeprefix("$")
 
 
 def _number(value: Any) -> float | None:

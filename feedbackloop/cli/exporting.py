@@ -165,14 +165,11 @@ def export(  # noqa: PLR0917 - Typer makes options of them
 ) -> None:
     """Write answers, votes or a table, or a file to train on.
 
-    JSON Lines and Parquet tables hold everything exactly as it is stored. In CSV, a text that begins with = + - or @ gets an
-    apostrophe in front, because a spreadsheet would run it as a formula.
+    JSON Lines and Parquet tables hold everything exactly as it is stored. In CSV, a text that begins with = + - or @ gets an apostrophe in front, because a spreadsheet would run it as a formula.
 
-    Training files have exactly the keys that TRL or OpenAI expect; FILE.meta.jsonl says which votes each row rests on. Cases
-    whose metadata say "split": "test" are never written.
+    Training files have exactly the keys that TRL or OpenAI expect; FILE.meta.jsonl says which votes each row rests on. Cases whose metadata say "split": "test" are never written.
 
-    A rating pack is one page for somebody without access: blind pairs, rated off line by keyboard. The file that it saves is
-    brought back by feedbackloop import.
+    A rating pack is one page for somebody without access: blind pairs, rated off line by keyboard. The file that it saves is brought back by feedbackloop import.
 
     \b
     Examples:

@@ -111,9 +111,7 @@ def import_(  # noqa: PLR0917 - Typer makes options of them
 ) -> None:
     """Bring in answers or votes made elsewhere, or another store.
 
-    Files of other tools are known by what is in them; of a table, which columns hold the answers is guessed from their names, and
-    shown. What cannot be carried over is listed. Importing the same file again adds nothing. A promptfoo config becomes a run spec
-    and a dataset beside it.
+    Files of other tools are known by what is in them; of a table, which columns hold the answers is guessed from their names, and shown. What cannot be carried over is listed. Importing the same file again adds nothing. A promptfoo config becomes a run spec and a dataset beside it.
 
     \b
     Examples:
@@ -252,7 +250,13 @@ def _file(file: Path, store: Store, wanted: Wanted, *, url: str | None) -> None:
         drawing.steps((f"feedbackloop run {shlex.quote(str(found.files[0]))}{same_store(url)}", "ask the models"))
     elif found.new and found.run_id:
         drawing.blank()
-        drawing.steps((f"feedbackloop status {found.run_id[:8]}{same_store(url)}", "what came in, by variant"))
+        drawing.steps(
+            (f"feedbackloop status {found.run_id[:8]}{same_store(url)}", "what came in, by variant"),
+            (f"feedbackloop app{same_store(url)}", "compare and rate the answers in the browser"),
+        )
+    elif found.new and found.votes:
+        drawing.blank()
+        drawing.steps((f"feedbackloop app{same_store(url)}", "who is better, by these votes (the page Results)"))
 
 
 def _held(found: Imported, wanted: Wanted) -> str:
@@ -266,7 +270,7 @@ def _held(found: Imported, wanted: Wanted) -> str:
     if found.votes:
         blind = "" if found.format != "votes" else " (blind)" if wanted.blind else " (not blind, so shown apart)"
         who = printable(", ".join(found.raters[:_NAMED])) + (" and others" if len(found.raters) > _NAMED else "")
-        issues = f" and {count(found.ratings, 'issue')}" if found.format == "votes" else ""
+        issues = f" and {count(found.ratings, 'issue')}" if found.format == "votes" and found.ratings else ""
         parts.append(f"{count(found.votes, 'vote')}{issues} by {who}{blind}")
     if found.ratings and found.format != "votes":
         parts.append(count(found.ratings, "verdict of its checks", "verdicts of its checks"))

@@ -14,6 +14,7 @@ from feedbackloop.wording import count, dollars
 
 if TYPE_CHECKING:
     from feedbackloop.pipeline.estimate import Estimate
+    from feedbackloop.pipeline.extending import More
     from feedbackloop.settings import Settings
     from feedbackloop.spec import RunSpec
     from feedbackloop.store import Store
@@ -67,9 +68,17 @@ def agree_to_run(
 
 
 def agree_to_resume(
-    store: Store, run: str | None, settings: Settings, *, budget: float | None, yes: bool, unknown_price: bool
+    store: Store,
+    run: str | None,
+    settings: Settings,
+    *,
+    budget: float | None,
+    yes: bool,
+    unknown_price: bool,
+    more: More,
+    spec: RunSpec | None,
 ) -> None:
-    """Say what is left of a run, and ask where it costs money.
+    """Say what is left of a run with what is added to it, and ask where it costs money.
 
     Raises:
         SettingsError: a price is not known, and that is not allowed.
@@ -80,7 +89,7 @@ def agree_to_resume(
 
     try:
         kept = queries.find_run(store, run, unfinished=True).run
-        found = estimate_rest(store, run, settings)
+        found = estimate_rest(store, run, settings, more, spec)
     except FeedbackLoopError:
         return  # going on with it meets the same
     if found is None or not found.calls:
@@ -121,7 +130,9 @@ def _figures(found: Estimate) -> str:
         times += f" x {found.repeats} times"
     whole = found.cases * len(found.variants) * found.repeats
     told = f"{count(found.calls, 'call')} ({times})" if found.calls == whole else f"{count(found.calls, 'call')} left"
-    cost = f"{'at least ' if found.unknown_prices else ''}{dollars(found.cost_usd)}"
+    unknown = found.unpriced or found.unknown_prices
+    cost = "an unknown cost" if found.unpriced and not found.cost_usd else dollars(found.cost_usd)
+    cost = f"at least {cost}" if unknown and found.cost_usd else cost
     time = "up to a day" if found.by_batch else duration(max(found.seconds, 1.0))
     return f"Estimate: {told}, about {count(round(found.tokens), 'token')}, {cost} and {time}."
 

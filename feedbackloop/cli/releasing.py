@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,7 +19,10 @@ TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="The task whos
 
 def promote(  # noqa: PLR0917 - Typer passes options by name
     task: TaskArgument,
-    variant: Annotated[str, typer.Argument(metavar="VARIANT", help="A name, name@version, or an id.")],
+    variant: Annotated[
+        str | None,
+        typer.Argument(metavar="VARIANT", help="A name, name@version, or an id.", show_default="the greatest --share"),
+    ] = None,
     canary: Annotated[
         float | None,
         typer.Option(metavar="SHARE", help="Only this share of requests, such as 0.1.", show_default="all of them"),
@@ -49,16 +51,19 @@ def promote(  # noqa: PLR0917 - Typer passes options by name
     Examples:
       [cyan]feedbackloop promote support steps --canary 0.1[/]
       [cyan]feedbackloop promote support steps[/]
-      [cyan]feedbackloop promote support steps --share steps=0.5 --share terse=0.5[/]
+      [cyan]feedbackloop promote support --share steps=0.5 --share terse=0.5[/]
     """
     from feedbackloop.improve import policy as policies
 
+    shares = _shares(share) if share else None
+    if variant is None and shares is None:
+        raise typer.BadParameter("name the VARIANT that is to answer, or say who gets what with --share")
     opened, settings = open_store(store)
     made = policies.promote(
         opened,
         task,
-        variant,
-        weights=_shares(share) if share else None,
+        variant or max(shares or {}, key=(shares or {}).__getitem__),
+        weights=shares,
         canary=canary,
         segment=segment,
         decision_id=decision,
@@ -112,7 +117,7 @@ def policy(
     opened, _ = open_store(store)
     found = policies(opened, task)
     if as_json:
-        typer.echo(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
+        drawing.data([one.model_dump(mode="json") for one in found])
         return
     if not found:
         drawing.say(f"Nothing is live {f'for {task}' if task else f'in {opened.url}'} yet.")
@@ -124,8 +129,8 @@ def policy(
         live = task is None or number == 0
         why = f", by decision {one.decision_id[:8]}" if one.decision_id else ""
         head = f"{one.id[:8]}{' (live)' if live and task else ''}"
-        rows.append((one.task if task is None else head, f"{_words(one, names)}  ({ago(one.created_at, now)}{why})"))
-    drawing.pairs(rows)
+        rows.append((one.task if task is None else head, f"{ago(one.created_at, now)}{why}", _words(one, names)))
+    drawing.history(rows)
 
 
 def serve(

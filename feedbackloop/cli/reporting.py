@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from feedbackloop.store import Store
 
 NOT_GOOD_ENOUGH = 100
-"""The exit code where answers do not pass as they should, which a build can tell from an error; the gate's too."""
+"""The exit code where answers do not pass as they should, or a gate does not let a candidate through; a build can tell it from an error."""
 
 OutputOption = Annotated[
     list[Path] | None,

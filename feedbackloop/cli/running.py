@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,7 +91,7 @@ def run(  # noqa: PLR0917 - Typer passes options by name
     )
 
 
-def resume(
+def resume(  # noqa: PLR0917 - Typer passes options by name
     run: Annotated[
         str | None,
         typer.Argument(metavar="RUN", help="How the run's id begins.", show_default="the newest that is not finished"),
@@ -109,26 +108,75 @@ def resume(
             show_default="the run's own",
         ),
     ] = None,
+    spec: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SPEC", help="Bring the run to what this spec says now: more rows, more variants, more repeats."
+        ),
+    ] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The dataset with more rows, or where it lies now.", show_default="the run's own"
+        ),
+    ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Put each case to each variant so often.", show_default="the run's own"),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Only the first N cases; 0 takes all.", show_default="the run's own"),
+    ] = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Ask only what has failed, and nothing that was never asked. A failure is shown until there is an answer.",
+        ),
+    ] = False,
     allow_unknown_price: UnknownPriceOption = False,
     yes: YesOption = False,
 ) -> None:
     """Go on with a run: ask only what is missing or failed.
 
+    Rows, variants and repeats can be added to it at any time: answers that are there stay.
+
     \b
-    Example:
+    Examples:
       [cyan]feedbackloop resume 3f2a[/]
+      [cyan]feedbackloop resume 3f2a --spec spec.yaml[/]
+      [cyan]feedbackloop resume 3f2a --retry-failed[/]
     """
     from feedbackloop.cli.watching import Watch
     from feedbackloop.pipeline import resume as go_on
+    from feedbackloop.pipeline.extending import More
+    from feedbackloop.spec import load_spec
 
     opened, settings = open_store(store)
-    agree_to_resume(opened, run, settings, budget=max_cost, yes=yes, unknown_price=allow_unknown_price)
+    read = None if spec is None else load_spec(spec)
+    more = More(dataset=dataset, repeats=repeats, limit=limit)
+    agree_to_resume(
+        opened,
+        run,
+        settings,
+        budget=max_cost,
+        yes=yes,
+        unknown_price=allow_unknown_price,
+        more=more,
+        spec=read,
+    )
     watch = Watch()
     _see(
         watch,
         lambda progress, stop: go_on(
             opened,
             run,
+            spec=read,
+            dataset=dataset,
+            repeats=repeats,
+            limit=limit,
+            retry_failed=retry_failed,
             settings=settings,
             budget_usd=max_cost,
             allow_unknown_price=allow_unknown_price or None,
@@ -157,13 +205,14 @@ def status(
       [cyan]feedbackloop status --json[/]
     """
     from feedbackloop import queries
+    from feedbackloop.cli import drawing
     from feedbackloop.queries.repeats import steadiness
 
     opened, _ = open_store(store)
     if run is None:
         listed, counts = queries.runs(opened), queries.counts(opened)
         if as_json:
-            _print({"store": opened.url, "counts": counts, "runs": [_facts(one) for one in listed]})
+            drawing.data({"store": opened.url, "counts": counts, "runs": [_facts(one) for one in listed]})
             return
         _list(opened, listed, counts, store)
         return
@@ -171,8 +220,10 @@ def status(
     summary, failures = queries.summary(opened, found.run.id), queries.failures(opened, found.run.id)
     steady = steadiness(opened, found.run.id) if found.run.repeats > 1 else None
     if as_json:
-        told = {} if steady is None else {"steadiness": _records(steady)}
-        _print({**_facts(found), "summary": _records(summary), "failures": _records(failures), **told})
+        told = {} if steady is None else {"steadiness": drawing.records(steady)}
+        drawing.data(
+            {**_facts(found), "summary": drawing.records(summary), "failures": drawing.records(failures), **told}
+        )
         return
     _show(found, summary, failures, queries.check_errors(opened, found.run.id), store, steady=steady)
 
@@ -207,17 +258,25 @@ def _see(watch: Watch, go: Going, store: Store, url: str | None, reporting: Repo
     if reason is not None:
         drawing.say(f"Run {short} stopped at {last.done:,} of {count(last.total, 'answer')}: {reason}.", "yellow")
         if last.waiting:
-            drawing.say(f"The {last.waiting}, goes on by itself.")
-        drawing.steps((f"feedbackloop resume {short}{same}", _resuming(last.waiting)))
+            drawing.say(
+                f"The {last.waiting}, {'goes on by itself' if last.waiting.startswith('batch ') else 'go on by themselves'}."
+            )
+        drawing.steps((_resume(last.run_id, reason, url), _resuming(last.waiting)))
         raise typer.Exit(130 if watch.asked else 1)
     assert result is not None
     drawing.say(_finished(result, short), "green" if not last.failed else "")
-    steps = [(f"feedbackloop export answers.csv --run {short}{same}", "every answer, for a spreadsheet")]
+    steps = drawing.reading(short, same)
     if last.failed:
         steps.insert(0, (f"feedbackloop resume {short}{same}", f"asks again what failed ({last.failed:,})"))
     drawing.steps(*steps)
     if code:
         raise typer.Exit(code)
+
+
+def _resume(run_id: str, reason: str | None, url: str | None) -> str:
+    # With the budget that stopped it, it would stop again at once.
+    more = " --max-cost USD" if (reason or "").startswith("the budget of") else ""
+    return f"feedbackloop resume {run_id[:8]}{more}{same_store(url)}"
 
 
 def _resuming(waiting: str) -> str:
@@ -240,7 +299,8 @@ def _finished(result: RunResult, short: str) -> str:
     told = f"Run {short} is complete: {count(asked, 'answer')} in {duration(progress.elapsed_s)}"
     if progress.cached:
         told += f", {progress.cached:,} of them used again from before"
-    return f"{told}; spent: {spend(progress.spent_usd, progress.unpriced)}."
+    told += f"; spent{' in all' if progress.skipped else ''}"
+    return f"{told}: {spend(progress.spent_usd, progress.unpriced)}."
 
 
 def _list(store: Store, listed: list[RunStatus], counts: dict[str, int], url: str | None) -> None:
@@ -261,9 +321,7 @@ def _list(store: Store, listed: list[RunStatus], counts: dict[str, int], url: st
     for one in listed:
         if one.state == "interrupted" or (one.state == "stopped" and one is listed[0]):
             drawing.blank()
-            drawing.steps(
-                (f"feedbackloop resume {one.run.id[:8]}{same_store(url)}", f"goes on with the {one.state} run")
-            )
+            drawing.steps((_resume(one.run.id, one.counts.get("reason"), url), f"goes on with the {one.state} run"))
             break
 
 
@@ -302,11 +360,9 @@ def _show(
         drawing.failures(failures)
     drawing.check_errors(errors)
     drawing.blank()
-    steps = [
-        (f"feedbackloop export answers.csv --run {run.id[:8]}{same_store(url)}", "every answer, for a spreadsheet")
-    ]
+    steps = drawing.reading(run.id[:8], same_store(url))
     if found.state in {"stopped", "interrupted"}:
-        steps.insert(0, (f"feedbackloop resume {run.id[:8]}{same_store(url)}", _resuming(waiting)))
+        steps.insert(0, (_resume(run.id, found.counts.get("reason"), url), _resuming(waiting)))
     drawing.steps(*steps)
 
 
@@ -322,12 +378,3 @@ def _facts(found: RunStatus) -> dict[str, Any]:
         "last_event": found.last_event.isoformat(),
         "counts": found.counts,
     }
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records"))
-    return records
-
-
-def _print(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -55,7 +55,7 @@ def init(
     move = "" if directory == Path() else f"cd {directory} && "
     drawing.steps(
         (f"{move}feedbackloop run spec.yaml", "runs it on a simulated model, no key needed"),
-        ("open spec.yaml", "then change one word for a real model"),
+        ("feedbackloop doctor", "says what a real model needs here; then name it in spec.yaml"),
     )
 
 
@@ -65,8 +65,7 @@ def demo(
 ) -> None:
     """Look around in six weeks of made-up data; needs no key.
 
-    Three runs of three variants on 48 cases, with the votes of two raters. It all goes into a store of its own, so that
-    yours stays as it is; delete the file to be rid of it.
+    Three runs of three variants on 48 cases, with the votes of two raters. It all goes into a store of its own, so that yours stays as it is; delete the file to be rid of it.
 
     \b
     Example:
@@ -114,6 +113,8 @@ def _tell(made: DemoResult, store: Store) -> None:
     same = same_store(store.address) if store.is_shared else same_store(store.url)
     drawing.blank()
     drawing.steps(
+        (f"feedbackloop app{same}", "compare, rate and decide in the browser"),
+        (f"feedbackloop gate steps{same}", "whether the new prompt may be released"),
         (f"feedbackloop status {made.runs[2][:8]}{same}", "the last run in full"),
         (f"feedbackloop export answers.csv{same}", "every answer, for a spreadsheet"),
         ("feedbackloop init", "the same with your own prompts"),

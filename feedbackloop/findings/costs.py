@@ -14,6 +14,7 @@ from feedbackloop.providers import create, provider_name
 from feedbackloop.queries.costs import SUMS, billed, ledger, priced_calls
 from feedbackloop.settings import Settings
 from feedbackloop.store import Store
+from feedbackloop.wording import dollars, spend
 
 By = Literal["day", "task", "variant", "purpose", "model"]
 
@@ -38,6 +39,10 @@ class Costs:
     elsewhere_usd: float
     """What these say that they cost."""
 
+    def __repr__(self) -> str:
+        """What was spent in all, as a sentence."""
+        return f"Spent: {spend(self.spent_usd, self.unpriced)}."
+
     def _repr_html_(self) -> str:
         return self.frame.to_html(index=False, float_format=lambda value: f"{value:,.4f}")
 
@@ -59,6 +64,10 @@ class Restated:
     def restated_usd(self) -> float:
         """The same by the prices of now."""
         return float(self.frame["restated_usd"].sum())
+
+    def __repr__(self) -> str:
+        """Both sums, as a sentence."""
+        return f"Recorded: {dollars(self.recorded_usd)}; by the prices of now: {dollars(self.restated_usd)}."
 
     def _repr_html_(self) -> str:
         return self.frame.to_html(index=False, float_format=lambda value: f"{value:,.4f}")
@@ -90,7 +99,7 @@ def costs(store: Store, *, by: By = "day", since: datetime | None = None) -> Cos
         frame=frame,
         spent_usd=float(paid["spent_usd"].sum()),
         unpriced=int(paid["unpriced"].sum()),
-        elsewhere=int(elsewhere["answers"].sum() + elsewhere["failed"].sum()),
+        elsewhere=int(elsewhere["answers"].sum()),
         elsewhere_usd=float(elsewhere["spent_usd"].sum()),
     )
 

@@ -28,18 +28,22 @@ _NO_VOTES = {
 }
 
 
-def headline(verdict: Verdict) -> str:
-    """The best candidate against the baseline, or what is missing to say so."""
+def headline(verdict: Verdict, *, outlook: bool = True) -> str:
+    """The best candidate against the baseline, or what is missing to say so.
+
+    Args:
+        outlook: whether to say how many more votes would tell, where no difference is shown yet.
+    """
     if verdict.counted is not None:
         return _nothing_yet(verdict)
     row = verdict.best
     if row is None:
         assert verdict.baseline is not None
         return f"{verdict.baseline.label} was never compared with the others: {to_rate(verdict, FIRST_PAIRS)}"
-    return against(verdict, row)
+    return against(verdict, row, outlook=outlook)
 
 
-def against(verdict: Verdict, row: Row) -> str:
+def against(verdict: Verdict, row: Row, *, outlook: bool = True) -> str:
     """How one candidate stands against the baseline."""
     assert verdict.baseline is not None
     candidate, base = row.player.label, verdict.baseline.label
@@ -54,7 +58,10 @@ def against(verdict: Verdict, row: Row) -> str:
     votes = count(row.votes, "vote")
     if not row.decided:
         share = percent(row.win_rate.estimate or 0.0, digits(row.win_rate))
-        return f"No difference shown yet: {candidate} {share} against {base} ({span(row.win_rate)}; {votes}; {who}){_what_would_tell(verdict, row)}"
+        more = _what_would_tell(verdict, row) if outlook else ""
+        return (
+            f"No difference shown yet: {candidate} {share} against {base} ({span(row.win_rate)}; {votes}; {who}){more}"
+        )
     if (row.win_rate.lower or 0.0) > 0.5:
         first, second, interval = candidate, base, row.win_rate
     else:

@@ -124,6 +124,11 @@ class Verdict:
         return sentence.headline(self)
 
     @property
+    def standing(self) -> str:
+        """The sentence without how many more votes would tell, for where a decision's own plan stands beside it."""
+        return sentence.headline(self, outlook=False)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What else must be known to read the sentence rightly, a sentence each."""
         return sentence.notes(self)

@@ -131,6 +131,16 @@ def recognise(path: Path) -> str:
             return name
     if begin.has("case_id", "winner"):
         return "votes"
+    if begin.has("variant_a", "variant_b", "case_id"):
+        raise DatasetError(
+            "these look like votes, but there is no column 'winner'; say which one holds it (--column winner=NAME), or which "
+            "columns hold answers (--answers A,B)",
+            file=str(path),
+        )
+    if begin.whole is not None and {"dataset", "variants"} <= begin.whole.keys():
+        raise DatasetError(
+            "this is a run spec and holds no answers; `feedbackloop run SPEC` asks for them", file=str(path)
+        )
     if begin.whole is not None:
         raise DatasetError(
             f"this holds {', '.join(list(begin.whole)[:5])}, which is no format that is known here; --format names one of "

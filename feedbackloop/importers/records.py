@@ -6,15 +6,17 @@ import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 from feedbackloop import queries
 from feedbackloop.identity import content_id
-from feedbackloop.importers.intake import Passage, Placed, Vote
+from feedbackloop.importers.intake import Answer, Passage, Placed, Vote
 from feedbackloop.importers.mapping import INPUT_COLUMNS
 from feedbackloop.models import (
     AIRequest,
     AIResponse,
+    Attempt,
     Case,
     Comparison,
     ProcessingStatus,
@@ -116,7 +118,9 @@ def _of_answer(placed: Placed, run: Run) -> list[Record]:
         latency_ms=None if failed else latency,
         total_ms=latency,
         cost_usd=None if failed else cost,
-        spent_usd=cost,
+        # Whoever made it has paid for it: nothing is spent here.
+        spent_usd=0.0,
+        attempts=[_in_vain(answer, at, latency, cost)] if failed and cost is not None else [],
         tokens_used=None if failed or None in tokens else sum(t for t in tokens if t is not None),
         metadata={"repaired": answer.repaired} if answer.repaired else {},
         created_at=at,
@@ -134,6 +138,18 @@ def _of_answer(placed: Placed, run: Run) -> list[Record]:
     return [request, response, *ratings]
 
 
+def _in_vain(answer: Answer, at: datetime, latency_ms: float | None, cost_usd: float) -> Attempt:
+    """What a failed answer cost, which has no cost of its own."""
+    return Attempt(
+        model=answer.variant.model,
+        start=at,
+        latency_ms=latency_ms,
+        cost_usd=cost_usd,
+        error_type=answer.figures.get("error_type"),
+        error=answer.figures.get("error"),
+    )
+
+
 def _of_vote(vote: Vote, run: Run) -> list[Record]:
     duel = vote.duel
     at = duel.at or run.created_at
@@ -148,6 +164,8 @@ def _of_vote(vote: Vote, run: Run) -> list[Record]:
             purpose="judge",
             task=run.task,
             case_id=duel.a.case.id,
+            # It belongs to no run, and was paid for elsewhere all the same.
+            metadata={"imported": run.id},
             created_at=at,
         )
         judge_response_id = content_id("judge response", id_)
@@ -163,6 +181,7 @@ def _of_vote(vote: Vote, run: Run) -> list[Record]:
             cost_usd=None if failed else duel.judged.cost_usd,
             spent_usd=duel.judged.cost_usd,
             error=duel.judged.error,
+            # It belongs to no run that would say so: somebody else has paid for it.
             metadata=dict(duel.judged.metadata),
             created_at=at,
         )

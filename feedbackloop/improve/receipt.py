@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import asdict
 from urllib.parse import quote
 
 from feedbackloop.findings.wording import listed, short
+from feedbackloop.improve.rules import Rule
 from feedbackloop.models import Decision, Policy
 from feedbackloop.wording import count
 
@@ -89,7 +91,7 @@ def receipt(
     if decision.guards:
         lines += ["", "| guard | baseline | candidate | change (95% bounds) | allowed | |", "|---|---|---|---|---|---|"]
         lines += [f"| {' | '.join(guard_cells(name, guard))} |" for name, guard in decision.guards.items()]
-    gate = f"feedbackloop gate {shlex.quote(candidate)} --baseline {shlex.quote(baseline)} --task {shlex.quote(decision.task)} --goal {decision.goal}{where}"
+    gate = f"feedbackloop gate {shlex.quote(candidate)} --baseline {shlex.quote(baseline)} --task {shlex.quote(decision.task)} --goal {decision.goal}{_options(decision.rule)}{where}"
     lines += ["", "Reproduce:", "", f"    {gate}"]
     if policy is not None:
         lines += [
@@ -99,6 +101,20 @@ def receipt(
             f"    feedbackloop rollback {shlex.quote(decision.task)}{where}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _options(rule: Mapping[str, object]) -> str:
+    """What a rule says besides its goal, as options of `gate`; what it leaves at the default is left out."""
+    named = {
+        "margin": "margin",
+        "rater_kind": "votes",
+        "max_cost_increase": "max-cost",
+        "max_p95_increase": "max-p95",
+        "max_failure_increase": "max-failures",
+    }
+    usual = asdict(Rule())
+    given = ((option, rule.get(name), usual[name]) for name, option in named.items())
+    return "".join(f" --{option} {value}" for option, value, default in given if value not in (None, default))
 
 
 def guard_cells(name: str, guard: Mapping[str, object]) -> tuple[str, ...]:

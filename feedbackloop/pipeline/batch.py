@@ -221,6 +221,10 @@ class BatchPart(Part):
         while True:
             try:
                 state = await api.find(batch.label, batch.made_at) if unsure else None
+                if state is None and unsure and self._left_usd() < 0:
+                    # The budget was lowered since: what was never asked is asked as far as that goes.
+                    await self._give_back(batch, requests)
+                    return
                 if state is None:
                     file_id = await api.upload(lines or [api.line(request) for request in requests], batch.label)
                     unsure = True
@@ -236,6 +240,12 @@ class BatchPart(Part):
         batch.batch_id, batch.stage = state.id, "submitted"
         self._look_s = FIRST_LOOK_S
         await self._note(batch)
+
+    async def _give_back(self, batch: Batch, requests: Sequence[AIRequest]) -> None:
+        await self._close(batch)
+        self._awaited.difference_update(map(_cell, requests))
+        for request in requests:
+            self._twins.pop(request.key or "", None)
 
     async def _look(self) -> None:
         """Wait, look at every batch once, and fetch those that have ended."""

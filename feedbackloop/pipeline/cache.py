@@ -23,6 +23,7 @@ class Answers:
 
     def add(self, key: str, response: AIResponse) -> None:
         """Keep an answer at hand."""
+        self._known.pop(key, None)  # what is needed anew is not the oldest
         self._known[key] = response
         while len(self._known) > RECENT:
             self._known.popitem(last=False)
@@ -30,6 +31,30 @@ class Answers:
     def get(self, key: str) -> AIResponse | None:
         """The answer to a key, if it is at hand."""
         return self._known.get(key)
+
+
+class Keys:
+    """Which keys there may be, in a few megabytes however many they are: of a million, two in ten thousand others seem to be there too."""
+
+    _BITS = 2**27
+
+    def __init__(self) -> None:
+        self._bits: bytearray | None = None
+
+    def add(self, key: str) -> None:
+        """Note a key."""
+        if self._bits is None:
+            self._bits = bytearray(self._BITS // 8)
+        for place in self._places(key):
+            self._bits[place >> 3] |= 1 << (place & 7)
+
+    def __contains__(self, key: str) -> bool:
+        bits = self._bits
+        return bits is not None and all(bits[place >> 3] >> (place & 7) & 1 for place in self._places(key))
+
+    def _places(self, key: str) -> tuple[int, int]:
+        number = hash(key)
+        return number % self._BITS, (number >> 27) % self._BITS
 
 
 class Cache:

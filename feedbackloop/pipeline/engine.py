@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from feedbackloop.errors import CANCELLED, Halted, ProviderError
-from feedbackloop.models import AIRequest, AIResponse, ProcessingStatus
+from feedbackloop.models import AIRequest, AIResponse, Attempt, ProcessingStatus
 from feedbackloop.pipeline.cache import Answers, Cache
 from feedbackloop.pipeline.controller import Controller, RateLimit
 from feedbackloop.pipeline.resilience import CALL, Breaker, Call, CircuitBreaker, Clock, Fallback, Halt, Retry, Timeout
-from feedbackloop.pipeline.spending import Budget, Priced, Purse
+from feedbackloop.pipeline.spending import Budget, Priced, Purse, worst_cost
 from feedbackloop.pipeline.streaming import Feed, Stream, Unheard
 from feedbackloop.pipeline.validation import Validate, presented
 from feedbackloop.pricing import Prices, spent
@@ -22,6 +22,14 @@ from feedbackloop.providers import Provider, create, model_name, provider_name
 from feedbackloop.settings import Limits, Settings
 
 logger = logging.getLogger(__name__)
+
+
+class Dropped(asyncio.CancelledError):
+    """A request was cancelled when something had been sent for it: `response` is what is known of that."""
+
+    def __init__(self, response: AIResponse) -> None:
+        super().__init__()
+        self.response = response
 
 
 class Engine:
@@ -123,6 +131,11 @@ class Engine:
                 response = response.model_copy(
                     update={"output": feed.text, "model_used": feed.model, "ttft_ms": feed.ttft_ms}
                 )
+        except asyncio.CancelledError as cut:
+            tried = [*call.tried, call.cut] if call.cut else call.tried
+            if not tried or isinstance(cut, Dropped):
+                raise
+            raise Dropped(_given_up(request, tried, self._clock)) from cut
         else:
             if feed is not None and not feed.begun:
                 feed.put((presented(response) if self.live(response.model_used) else response).output)
@@ -140,6 +153,10 @@ class Engine:
             provider = create(name, self.settings)
             self._providers[name] = self._wrap(provider) if self._wrap else provider
         return self._providers[name]
+
+    def worst(self, request: AIRequest) -> float:
+        """The most USD that one attempt at a request can cost; 0 where the price is unknown."""
+        return worst_cost(request, self._prices, getattr(self.provider(request.model), "base_url", None))
 
     def live(self, model: str) -> bool:
         """Whether a model's answers are made now, rather than replayed."""
@@ -198,6 +215,12 @@ class _Onion:
 
 async def _no_wait(_: float) -> None:
     await asyncio.sleep(0)
+
+
+def _given_up(request: AIRequest, attempts: list[Attempt], clock: Clock) -> AIResponse:
+    gone = ProviderError("the run was cut short before this was answered")
+    gone.attempts = attempts
+    return failure(request, gone, clock).model_copy(update={"error_type": CANCELLED, "spent_usd": spent(attempts)})
 
 
 def cancelled(request: AIRequest, feed: Feed, clock: Clock) -> AIResponse:

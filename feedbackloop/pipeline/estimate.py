@@ -11,6 +11,7 @@ from feedbackloop.datasets import open_dataset, survey
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.models import Case, Message
 from feedbackloop.pipeline.charges import unknown_prices
+from feedbackloop.pipeline.extending import More, extended
 from feedbackloop.pricing import BatchPrices, Prices, Tokens
 from feedbackloop.prompts import Prompt
 from feedbackloop.providers import create, model_name, provider_name
@@ -129,25 +130,30 @@ def estimate_spec(spec: RunSpec, store: Store, settings: Settings, *, limit: int
     return estimate(spec, store, settings, cases=found.cases, sample=found.sample, exact=found.exact)
 
 
-def estimate_rest(store: Store, run_id: str | None, settings: Settings) -> Estimate | None:
+def estimate_rest(
+    store: Store, run_id: str | None, settings: Settings, more: More | None = None, spec: RunSpec | None = None
+) -> Estimate | None:
     """Guess what is left of a run; None where its dataset was given from Python.
 
     Args:
         store: where the run is.
         run_id: the beginning of its id; by default the newest run that is not finished.
         settings: prices and limits.
+        more, spec: what is added to it, as in `resume`.
 
     Raises:
+        SettingsError: that cannot be added.
         StoreError: there is no such run.
         DatasetError, PromptError, UnknownName: as for `estimate_spec`.
     """
-    run = queries.find_run(store, run_id, unfinished=True).run
-    kept = run.settings
+    begun = queries.find_run(store, run_id, unfinished=True).run
+    more = (more or More()) if spec is None else (more or More()).or_as_in(spec, begun)
+    made = extended(begun, queries.variants(store, begun.variants), more)
+    run, variants, kept = made.run, made.variants, made.run.settings
     if kept.get("source") is None:
         return None
-    variants = queries.variants(store, run.variants)
     fields = VariantSpec.model_fields
-    spec = RunSpec(
+    rest = RunSpec(
         task=TaskSpec(name=run.task),
         dataset=str(kept["source"]),
         id_column=kept.get("id_column"),
@@ -160,9 +166,9 @@ def estimate_rest(store: Store, run_id: str | None, settings: Settings) -> Estim
     )
     finished = finished_by_variant(store, run.id)
     done = {variant.name: finished.get(variant.id, 0) for variant in variants}
-    found = survey(open_dataset(spec.dataset_path, id_column=spec.id_column), spec.limit)
-    settings = settings.model_copy(update={"base": spec.base})
-    return estimate(spec, store, settings, cases=found.cases, sample=found.sample, exact=found.exact, done=done)
+    found = survey(open_dataset(rest.dataset_path, id_column=rest.id_column), rest.limit)
+    settings = settings.model_copy(update={"base": rest.base})
+    return estimate(rest, store, settings, cases=found.cases, sample=found.sample, exact=found.exact, done=done)
 
 
 def estimate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import math
 from collections.abc import Awaitable, Mapping, Sequence
@@ -9,23 +10,39 @@ from typing import Any, cast
 
 from feedbackloop.graders import VERDICT, Grader
 from feedbackloop.models import AIResponse, Case, ProcessingStatus, Rating
+from feedbackloop.providers.endpoint import scrub
 from feedbackloop.text import storable
 
 
-async def grade(graders: Sequence[Grader], case: Case, response: AIResponse) -> list[Rating]:
-    """What the graders say of an answer; nothing of a failed one."""
+async def grade(
+    graders: Sequence[Grader], case: Case, response: AIResponse, ratings: list[Rating] | None = None
+) -> list[Rating]:
+    """What the graders say of an answer; nothing of a failed one.
+
+    Args:
+        graders: in turn.
+        case: what was asked.
+        response: the answer.
+        ratings: where to add what they say as they say it, for whoever may be cut short.
+    """
+    ratings = [] if ratings is None else ratings
     if response.status is not ProcessingStatus.COMPLETED:
-        return []
-    ratings: list[Rating] = []
-    for grader in graders:
+        return ratings
+    task = asyncio.current_task()
+    for place, grader in enumerate(graders):
         try:
             result = grader.function(case, response)
             if inspect.isawaitable(result):
                 result = await cast("Awaitable[Any]", result)
             ratings += _ratings(grader, response, result)
-        # A grader that calls `sys.exit` must not end the run either.
-        except (Exception, SystemExit) as error:
-            reason, _ = storable(f"{type(error).__name__}: {error}")
+        # A grader that calls `sys.exit`, or lets out what was meant for a task of its own, must not end the run either.
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                short = "the run was cut short before this was checked"
+                ratings += [_rating(one, response, one.name, error=short) for one in graders[place:]]
+                raise
+            # It may have asked somebody, who quotes the key.
+            reason, _ = storable(scrub(f"{type(error).__name__}: {error}"))
             ratings.append(_rating(grader, response, grader.name, error=reason))
     return ratings
 

@@ -26,12 +26,20 @@ ANSWER_GROWTH = 0.1
 LAG = 1.25
 """While the pace rises, what was sent over the last second lags behind it."""
 
+SPORADIC = 0.05
+"""A smaller share of refusals may have nothing to do with how fast the target is asked."""
+FLOOR = 0.5
+"""For such ones the pace does not fall below this share of what was borne since it was last far off."""
+
 OVERRUN = 5
 OVERRUN_SHARE = 0.2
 """So many refusals, and such a share of them, show that the pace is far off."""
 OVERRUN_S = 0.5
+SHORTEST_S = 0.05
 FIRST_S = 1.0
 """What was borne is taken to have been borne in no less time than this; at first a target may let a second's worth pass at once."""
+YOUNG_S = 2.0
+"""A target that is asked for no longer was never asked at a pace: all that was sent to it counts."""
 KNOWN = 25
 """As many requests have to be borne before the first refusal for it to be known how fast."""
 
@@ -92,18 +100,24 @@ class Pace:
     """Requests a second that a target bears, found out from its refusals; without one there is no such limit.
 
     The first refusal comes when far too much is under way: nothing is sent for a moment, until the others have come in too, and
-    what was borne is the first pace. From then on a refusal takes off little, and the pace grows by a hundredth a second, ever
+    what was borne is the first pace. That is done again whenever many are refused. From then on a refusal takes off little, and the pace grows by a hundredth a second, ever
     faster when it is left alone. So it stays within a few hundredths of the limit, at the price of one refusal in a hundred or
     two. A target that refuses everything is given pauses instead: that tells nothing of how much it bears when it is open.
     """
 
     def __init__(self, now: float) -> None:
-        self._cut_at = now
+        self._began = self._cut_at = now
         self._cut_to = math.inf
         self._lately = _Meter(now)
         self._sent = self._refused = self._answers = 0
         """Since the last cut."""
+        self._all_sent = self._all_refused = 0
+        """Since the pace was last far off."""
+        self._young = False
+        """Whether what is being weighed is all that was ever sent."""
         self._bucket: Bucket | None = None
+        self._proved = 0.0
+        """The fastest that was borne since then."""
         self._searching = False
         self._weighing_s = 0.0
         """How long it took to send what is being weighed; 0 when nothing is."""
@@ -142,6 +156,7 @@ class Pace:
         """A request is sent."""
         self._lately.add(now)
         self._sent += 1
+        self._all_sent += 1
         if self._bucket is not None:
             self._bucket.level -= 1
 
@@ -154,6 +169,7 @@ class Pace:
     def refused(self) -> None:
         """The target refused a request."""
         self._refused += 1
+        self._all_refused += 1
 
     def cut(self, now: float, named_s: float | None) -> float:
         """It did so with one that was sent after the last refusal was known; returns seconds to send nothing for.
@@ -163,16 +179,19 @@ class Pace:
         """
         if self._weighing_s:
             return max(self._opens_at - now, named_s or 0.0)
+        bucket, self._bucket = self._bucket, self._bucket or Bucket(60.0, 1.0, now)
         share = self._refused / (self._sent + DOUBTED)
-        if self._bucket is None or (self._refused >= OVERRUN and share >= OVERRUN_SHARE and self._answers):
-            self._weighing_s = max(now - self._cut_at, FIRST_S if self._bucket is None else OVERRUN_S)
-            self._bucket = self._bucket or Bucket(60.0, 1.0, now)
+        if bucket is None or (self._answers and self._refused >= OVERRUN and share >= OVERRUN_SHARE):
+            self._young = now - self._began < YOUNG_S
+            self._weighing_s = max(now - (self._began if self._young else self._cut_at), SHORTEST_S)
             return self._pause(now, PAUSE_S if named_s is None else named_s)
-        if not self._answers:
+        if bucket is not None and not self._answers:
             self._pause_s = min(max(self._pause_s * 2, PAUSE_S), PAUSE_MAX_S)
             return self._pause(now, self._pause_s if named_s is None else named_s)
-        borne = min(self.per_s(now), self._lately.per_s(now) * LAG)
-        self._cut(now, borne * (1 - max(share, CUT_LEAST)))
+        lately = self._lately.per_s(now)
+        self._proved = max(self._proved, lately * (1 - share))
+        borne = min(self.per_s(now), lately * LAG) * (1 - max(share, CUT_LEAST))
+        self._cut(now, max(borne, self._proved * FLOOR if self._all_refused < SPORADIC * self._all_sent else 0.0))
         return named_s or 0.0
 
     def _pause(self, now: float, seconds: float) -> float:
@@ -180,13 +199,23 @@ class Pace:
         return seconds
 
     def _weigh(self, now: float) -> None:
-        borne = self._sent - self._refused
-        first = self._cut_to == math.inf
-        # Refusals that came late may be those of what was sent before it all.
-        least = self._sent * 0.1 / self._weighing_s if first else self._cut_to / 2
-        self._cut(now, max(borne / self._weighing_s, least))
-        self._searching = first and borne < KNOWN
-        self._weighing_s = 0.0
+        sent, refused = (self._all_sent, self._all_refused) if self._young else (self._sent, self._refused)
+        seconds, self._weighing_s = self._weighing_s, 0.0
+        if refused < SPORADIC * (sent + DOUBTED):
+            # Only these few: it was not how fast it was asked.
+            self._proved = sent / seconds
+            self._cut(now, self._proved)
+            return
+        if self._young or self._cut_to == math.inf:
+            seconds = max(seconds, FIRST_S)
+            least = 0.1 * sent / seconds
+        else:
+            # Refusals that came late may be those of what was sent before it all.
+            seconds, least = max(seconds, OVERRUN_S), self._cut_to / 2
+        self._cut(now, max((sent - refused) / seconds, least))
+        self._searching = self._young and sent - refused < KNOWN
+        self._all_sent = self._all_refused = 0
+        self._proved = 0.0
 
     def _cut(self, now: float, to: float) -> None:
         self._cut_to, self._cut_at, self._searching = max(to, 1 / 60), now, False

@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -16,13 +16,29 @@ from feedbackloop import queries
 from feedbackloop.datasets import Checked, Dataset
 from feedbackloop.errors import BudgetExceeded, Halted, StoreError
 from feedbackloop.graders import Grader
-from feedbackloop.models import AIRequest, AIResponse, Case, Record, Run, RunEvent, Task, Variant
+from feedbackloop.models import (
+    AIRequest,
+    AIResponse,
+    Case,
+    ProcessingStatus,
+    Rating,
+    Record,
+    Run,
+    RunEvent,
+    Task,
+    Variant,
+)
+from feedbackloop.pipeline.cache import Keys
 from feedbackloop.pipeline.cells import Asking, Cell, cells
-from feedbackloop.pipeline.engine import Engine
+from feedbackloop.pipeline.engine import Dropped, Engine
 from feedbackloop.pipeline.grading import grade
 from feedbackloop.pipeline.progress import Progress, RunResult, Tally
 from feedbackloop.pipeline.resilience import Clock
 from feedbackloop.pipeline.writer import Writer
+from feedbackloop.pricing import spent
+from feedbackloop.queries.overview import NO_FIGURES, run_figures
+from feedbackloop.queries.paid import unpriced_answers
+from feedbackloop.queries.reuse import failed_cells
 from feedbackloop.store import Store
 
 HEARTBEAT_S = 5.0
@@ -48,15 +64,21 @@ class Part:
     clock: Clock
     progress: Callable[[Progress], None] | None
     stop: asyncio.Event
+    before: Run | None = None
+    """How the store has the run, when going on with it."""
+    only_failed: bool = False
+    """Ask none of the cells that were never asked."""
 
     def __post_init__(self) -> None:
         self.tally = Tally()
         self.reason: str | None = None
         """Why this part ends early; set by whatever ends it."""
-        self.total = 0
+        self.total = self.unasked = 0
         self.began = self.clock.now()
         self.ready: deque[Cell] = deque()
         self.callback_error: Exception | None = None
+        self.answered = Keys()
+        """What was asked in this part: found again in the store where the same comes up much later."""
         self.left: list[Record] = []
         """Answers that came when the store had just refused; written at the end, if it can be."""
 
@@ -74,7 +96,7 @@ class Part:
         self.total = checked.cases * len(asking) * self.run.repeats
         notes = self._notes(checked, resuming=resuming)
         self.reusable = queries.reusable_keys(self.store) if self.engine.answers and self.store.exists() else set()
-        self.run = self.run if resuming else self.run.model_copy(update={"fingerprint": checked.fingerprint})
+        self.run = self.run.model_copy(update={"fingerprint": checked.fingerprint})
         self.started = self._event("started")
         self.store.append(
             [*self._opening(resuming=resuming), self.started],
@@ -82,8 +104,10 @@ class Part:
             unless=lambda connection: queries.refuse_if_running(connection, self.run.id),
         )
         self.done = queries.finished_cells(self.store, self.run.id) if resuming else set()
+        self.failed = failed_cells(self.store, self.run.id) if self.only_failed else set()
         # The budget is the run's, and not each part's anew.
-        self.engine.purse.spent_usd = queries.spent(self.store, self.run.id) if resuming else 0.0
+        if resuming:
+            self._count_spent()
         self.known = queries.known_cases(self.store)
         self.cells = cells(
             self.dataset,
@@ -101,7 +125,9 @@ class Part:
             await self._work()
         finally:
             # Also when this task was cancelled: what was answered is kept, and the run is known to have stopped.
-            if self.tally.done < self.total:
+            if self.unasked and self.tally.done + self.unasked == self.total:
+                self._stop("only what had failed was asked again")
+            elif self.tally.done < self.total:
                 self._stop("it was asked to stop" if self.stop.is_set() else "it was interrupted")
             self.writer.close(*self.left, self._event("finished" if self.reason is None else "stopped"))
             self._report()
@@ -112,8 +138,27 @@ class Part:
             notes += (f"the budget does not hold for {self.tally.unpriced:,} answers, whose price is unknown",)
         return RunResult(self.run, self._progress(), self.reason, dict(self.tally.failures), checked, notes)
 
+    def _count_spent(self) -> None:
+        before = run_figures(self.store, [self.run.id]).get(self.run.id, NO_FIGURES)
+        self.tally.spent_usd, self.tally.unpriced = before.spent_usd, before.unpriced
+        self.engine.purse.spent_usd = before.spent_usd
+        if before.unpriced and self.engine.purse.limit_usd is not None:
+            self.engine.purse.spent_usd += self._charged(unpriced_answers(self.store, self.run.id))
+
+    def _charged(self, answers: Iterable[tuple[AIRequest, AIResponse]]) -> float:
+        """What the budget was charged for attempts of which nobody knows what they cost: their worst case, as when they were made."""
+        return sum(
+            self._worst(request.model_copy(update={"model": attempt.model}))
+            for request, response in answers
+            for attempt in response.attempts
+            if spent([attempt]) is None
+        )
+
+    def _worst(self, request: AIRequest) -> float:
+        return self.engine.worst(request)
+
     async def _work(self) -> None:
-        beside = [asyncio.create_task(self._tick()), asyncio.create_task(self._obey())]
+        beside = [asyncio.create_task(beside()) for beside in (self._tick, self._beat, self._obey)]
         try:
             async with asyncio.TaskGroup() as group:
                 for worker in self._workers():
@@ -147,9 +192,15 @@ class Part:
         passed = list(islice(self.cells, LOOK_AHEAD if self.reusable else 64))
         found = [cell for cell in passed if not self._is_done(cell.request)] if self.done else passed
         self.tally.skipped += len(passed) - len(found)
-        if self.reusable and self.engine.answers:
+        if self.only_failed:
+            missing, found = len(found), [cell for cell in found if self._has_failed(cell.request)]
+            self.unasked += missing - len(found)
+        if self.engine.answers:
             keys = [
-                cell.request.key for cell in found if cell.request.key and hash((cell.request.key,)) in self.reusable
+                cell.request.key
+                for cell in found
+                if cell.request.key
+                and (hash((cell.request.key,)) in self.reusable or cell.request.key in self.answered)
             ]
             if keys:
                 known = await asyncio.to_thread(queries.answers_by_key, self.store, keys)
@@ -167,6 +218,11 @@ class Part:
             return
         except Halted:
             return
+        except Dropped as cut:
+            # It may have been charged for all the same.
+            self._write(cell.case, cut.response, cell.request)
+            self.tally.add_spend(cut.response)
+            raise
         if response.error_type == "BudgetExceeded":
             self._stop(response.error or "")
         if response.error_type == "CircuitOpen":
@@ -174,14 +230,25 @@ class Part:
             self._stop(f"{response.error}; go on with `feedbackloop resume` when it is back")
             if response.spent_usd == 0:
                 return
+        if response.status is ProcessingStatus.COMPLETED and not response.cached and cell.request.key:
+            self.answered.add(cell.request.key)
         await self._keep(cell.case, response, cell.request)
         if response.error_type == "AuthenticationFailed":
             self._stop(f"{response.error}; the other rows would meet the same")
 
     async def _keep(self, case: Case, response: AIResponse, *asked: AIRequest) -> None:
         """Grade a response and hand it to the writer, with the request where the store has not got that yet."""
-        ratings = await grade(self.graders, case, response) if self.graders else []
-        records: list[Record] = [*asked, response, *ratings]
+        ratings: list[Rating] = []
+        try:
+            if self.graders:
+                await grade(self.graders, case, response, ratings)
+        finally:
+            # Also when this is cut short: it was paid for.
+            self._write(case, response, *asked, *ratings)
+            self.tally.add(response)
+
+    def _write(self, case: Case, response: AIResponse, *others: Record) -> None:
+        records: list[Record] = [response, *others]
         # With whichever answer comes first, so that no answer is ever stored without its case.
         mark = queries.case_mark(case)
         if mark not in self.known:
@@ -192,18 +259,21 @@ class Part:
         except StoreError as error:
             self._stop(str(error))
             self.left += records
-        self.tally.add(response)
 
     def _is_done(self, request: AIRequest) -> bool:
         return hash((request.case_id, request.variant_id, request.repeat, request.key)) in self.done
 
+    def _has_failed(self, request: AIRequest) -> bool:
+        return hash((request.case_id, request.variant_id, request.repeat)) in self.failed
+
     def _opening(self, *, resuming: bool) -> list[Record]:
         """What the store must know before the first answer: names and tasks that are new or have changed, and the run."""
-        if resuming:
-            return []
         records: list[Record] = []
         names = {variant.id: variant.name for variant in queries.variants(self.store)} if self.store.exists() else {}
         records += [variant for variant in self.variants if names.get(variant.id) != variant.name]
+        if resuming:
+            changed = self.run != self.before
+            return [*records, self.run.model_copy(update={"created_at": self.clock.utc()})] if changed else records
         known = queries.task(self.store, self.run.task) if self.store.exists() else None
         wanted = self.task or known or Task(name=self.run.task)
         if known is None or known.model_dump(exclude={"created_at"}) != wanted.model_dump(exclude={"created_at"}):
@@ -234,10 +304,15 @@ class Part:
         return self.reason is not None or self.stop.is_set()
 
     async def _tick(self) -> None:
-        beat = self.clock.now()
         while True:
             await asyncio.sleep(TICK_S)
             self._report()
+
+    async def _beat(self) -> None:
+        # Apart from `_tick`: while somebody else keeps the store, this waits for it.
+        beat = self.clock.now()
+        while True:
+            await asyncio.sleep(TICK_S)
             if self.clock.now() - beat < HEARTBEAT_S:
                 continue
             beat = self.clock.now()

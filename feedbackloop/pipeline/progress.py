@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from feedbackloop.datasets import Checked
 from feedbackloop.errors import ProviderTimeout, RateLimited
 from feedbackloop.models import AIResponse, ProcessingStatus, Run
+from feedbackloop.wording import count, spend
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Progress:
     skipped: int
     """Done before, in an earlier part of this run."""
     spent_usd: float
+    """As far as it is known; what earlier parts of this run spent included."""
     unpriced: int
     """Answers whose price is unknown: the spend is then at least `spent_usd`."""
     elapsed_s: float
@@ -68,6 +70,13 @@ class RunResult:
         """Whether every cell was gone through."""
         return self.stopped is None
 
+    def __repr__(self) -> str:
+        """How it ended, as a sentence."""
+        done, all_ = self.progress.done, count(self.progress.total, "answer")
+        how = f"stopped at {done:,} of {all_}: {self.stopped}" if self.stopped else f"is complete: {all_}"
+        failed = f", {self.progress.failed:,} failed" if self.progress.failed else ""
+        return f"Run {self.run.id[:8]} {how}{failed}; spent: {spend(self.progress.spent_usd, self.progress.unpriced)}."
+
 
 @dataclass
 class Tally:
@@ -94,10 +103,16 @@ class Tally:
             if attempt.error_type is not None:
                 self.late += attempt.error_type == ProviderTimeout.__name__
                 self.refused += attempt.error_type == RateLimited.__name__
+        self.cached += response.cached
+        self.add_spend(response)
+
+    def add_spend(self, response: AIResponse) -> None:
+        """Count what a response was paid for, and nothing else of it."""
         if response.cached:
-            self.cached += 1
-        elif response.spent_usd is None:
+            return
+        if response.spent_usd is None:
             self.unpriced += 1
+            self.spent_usd += sum(attempt.cost_usd or 0.0 for attempt in response.attempts)
         else:
             self.spent_usd += response.spent_usd
 

@@ -108,6 +108,10 @@ class Call:
     """Attempts that reached a provider."""
     feed: Feed | None = None
     """Where the text goes while it is made, if somebody wants to see it so."""
+    tried: list[Attempt] = field(default_factory=list)
+    """Attempts that have ended."""
+    cut: Attempt | None = None
+    """The attempt that was cancelled, where the request was."""
 
     @property
     def begun(self) -> bool:
@@ -354,6 +358,9 @@ class Timeout:
         waited = (self._clock.now() - began) * 1000
         ended = {"latency_ms": waited, "error_type": type(late).__name__, "error": str(late)}
         late.attempts = [known.model_copy(update=ended)]
+        call = CALL.get()
+        call.cut = None
+        call.tried.append(late.attempts[0])
         if feed := CALL.get().feed:
             feed.ended(late.attempts[0])
         return late

@@ -23,6 +23,7 @@ from feedbackloop.models import Run, Task, Variant
 from feedbackloop.pipeline.batch import BatchPart
 from feedbackloop.pipeline.charges import refuse_unknown_prices
 from feedbackloop.pipeline.engine import Engine
+from feedbackloop.pipeline.extending import More, extended
 from feedbackloop.pipeline.part import Part
 from feedbackloop.pipeline.progress import Progress, RunResult
 from feedbackloop.pipeline.resilience import Clock
@@ -50,6 +51,7 @@ async def run(
     limit: int | None = None,
     priority: int = 5,
     cache: bool | None = None,
+    stream: bool = False,
     executor: str = "async",
     allow_unknown_price: bool = False,
     settings: Settings | None = None,
@@ -74,6 +76,7 @@ async def run(
         limit: only the first rows.
         priority: 1 to 10, of cases whose metadata name none; higher ones are asked first.
         cache: whether answers to the very same question are used again; by default yes, but not when only trying (`limit`).
+        stream: have answers streamed, so that the time to their first token and their tokens a second are known.
         executor: `async` asks call by call; `batch` submits what is missing to OpenAI's Batch API, for half the price and within
             a day.
         allow_unknown_price: ask models too that are charged for at a price that nobody knows; no budget holds for these.
@@ -106,6 +109,7 @@ async def run(
         "limit": limit,
         "priority": priority,
         "cache": cache,
+        "stream": stream,
         "executor": executor,
         "allow_unknown_price": allow_unknown_price,
     }
@@ -120,7 +124,7 @@ async def run(
         git_commit=_git_commit(settings.base),
         created_at=clock.utc(),
     )
-    engine = Engine(settings, limits=limits, budget_usd=budget_usd, cache=cache, wrap=wrap, clock=clock)
+    engine = Engine(settings, limits=limits, budget_usd=budget_usd, cache=cache, stream=stream, wrap=wrap, clock=clock)
     if not allow_unknown_price:
         refuse_unknown_prices(records, engine)
     part = made_by(
@@ -170,6 +174,7 @@ async def run_spec(
         repeats=spec.repeats,
         budget_usd=spec.budget_usd,
         priority=spec.priority,
+        stream=spec.stream,
         settings=settings,
         id_column=spec.id_column,
         executor=options.pop("executor", None) or spec.executor,
@@ -182,7 +187,14 @@ async def resume(
     run_id: str | None = None,
     *,
     dataset: Any = None,
+    id_column: str | None = None,
+    variants: Sequence[Variant | VariantSpec | Mapping[str, Any]] = (),
+    repeats: int | None = None,
+    limit: int | None = None,
+    spec: RunSpec | None = None,
+    retry_failed: bool = False,
     graders: Sequence[Any] | None = None,
+    limits: Limits | None = None,
     budget_usd: float | None = None,
     allow_unknown_price: bool | None = None,
     settings: Settings | None = None,
@@ -195,8 +207,15 @@ async def resume(
 
     Args:
         run_id: the beginning of its id; by default the newest run that is not finished.
-        dataset: in place of the one it began with, if that has moved.
+        dataset: in place of the one it began with: the same in another place, or with more rows.
+        id_column: of that dataset.
+        variants: those that the run has not got yet are added to it.
+        repeats: how often each case is put to each variant; may only be more than it began with.
+        limit: only the first so many rows; 0 takes all of a run that began with some.
+        spec: stands for these arguments, as far as they are not given: the run is brought to what the spec says now.
+        retry_failed: ask only the cells that have failed, and none that were never asked.
         graders: needed if it began with functions given from Python.
+        limits: how hard targets may be asked; by default as it began.
         budget_usd: for the whole run, what it spent before included; by default what it began with.
         allow_unknown_price: as in `run`; by default what it began with.
 
@@ -204,15 +223,19 @@ async def resume(
         StoreError: there is no such run.
         DatasetError, SettingsError: as in `run`.
     """
-    status = queries.find_run(store, run_id, unfinished=True)
+    _check_numbers(repeats=1, limit=None, priority=5, budget_usd=budget_usd)
+    status = queries.find_run(store, run_id, unfinished=not retry_failed)
     kept = status.run.settings
     if status.state == "running":
         raise queries.still_running(status.run.id)
     if "imported" in kept:
         raise StoreError(f"run {status.run.id[:8]} holds answers made elsewhere; import them again to complete it")
+    more = More(dataset, id_column, _variants(variants) if variants else (), repeats, limit, limits)
+    if spec is not None:
+        more = more.or_as_in(spec, status.run)
     base = Path(kept.get("base") or Path.cwd())
     settings = (settings or Settings.load()).model_copy(update={"base": base})
-    source = dataset if dataset is not None else kept.get("source")
+    source = kept.get("source") if more.dataset is None else more.dataset
     if source is None:
         raise SettingsError(
             f"the dataset of run {status.run.id[:8]} was given from Python; give it again: resume(..., dataset=...)"
@@ -223,26 +246,30 @@ async def resume(
                 f"run {status.run.id[:8]} had graders given from Python; give them again: resume(..., graders=...)"
             )
         graders = kept.get("graders") or []
-    limit = kept.get("limit")
-    opened = open_dataset(source, id_column=kept.get("id_column"))
+    made = extended(status.run, queries.variants(store, status.run.variants), more)
+    going = made.run.settings
+    opened = open_dataset(source, id_column=going.get("id_column"))
+    limit = going.get("limit")
     clock = clock or Clock()
-    variants = queries.variants(store, status.run.variants)
     engine = Engine(
         settings,
-        limits=Limits.model_validate(kept.get("limits") or {}),
+        limits=Limits.model_validate(going.get("limits") or {}),
         budget_usd=budget_usd if budget_usd is not None else kept.get("budget_usd"),
         cache=bool(kept.get("cache", True)),
+        stream=bool(kept.get("stream")),
         wrap=wrap,
         clock=clock,
     )
     # Runs that began before prices were asked for have nothing written down, and may go on.
     if not (kept.get("allow_unknown_price", True) if allow_unknown_price is None else allow_unknown_price):
-        refuse_unknown_prices(variants, engine)
+        refuse_unknown_prices(made.variants, engine)
     part = _executor(kept.get("executor") or "async", wrap)(
         store=store,
-        run=status.run,
+        run=made.run.model_copy(update={"dataset": opened.name, "settings": going | {"source": opened.source}}),
+        before=status.run,
+        only_failed=retry_failed,
         task=None,
-        variants=variants,
+        variants=made.variants,
         dataset=opened.head(limit) if limit else opened,
         graders=[create(grader, base) for grader in graders],
         engine=engine,

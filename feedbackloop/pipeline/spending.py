@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from feedbackloop.errors import BudgetExceeded, OutputInvalid, ProviderError
+from feedbackloop.errors import CANCELLED, BudgetExceeded, OutputInvalid, ProviderError
 from feedbackloop.models import AIRequest, AIResponse, Attempt, ProcessingStatus
 from feedbackloop.pipeline.resilience import CALL, Clock
 from feedbackloop.pipeline.streaming import Feed
 from feedbackloop.pricing import Prices, Tokens, spent
 from feedbackloop.providers import Provider
+from feedbackloop.providers.endpoint import scrub
+from feedbackloop.usage import read_usage
+from feedbackloop.wording import dollars
 
 CHARACTERS_PER_TOKEN = 3.0
 """Fewer than usual text has."""
@@ -38,6 +41,7 @@ class Priced:
         self._clock = clock
         self._base_url: str | None = getattr(provider, "base_url", None)
         self._live: bool = getattr(provider, "live", True)
+        self._paid: bool = getattr(provider, "paid", True)
 
     async def complete(self, request: AIRequest) -> AIResponse:
         """The provider's answer, with its cost and its attempt.
@@ -59,6 +63,7 @@ class Priced:
         except asyncio.CancelledError as cancelled:
             task = asyncio.current_task()
             if task is None or task.cancelling():
+                call.cut = Attempt(model=request.model, start=start, error_type=CANCELLED, error="it was given up")
                 raise
             # Nobody cancelled this call: the provider let out what was meant for a task of its own.
             raise self._escaped(request, start, began, cancelled) from cancelled
@@ -113,7 +118,8 @@ class Priced:
             start=start,
             latency_ms=latency_ms,
             usage=response.usage,
-            cost_usd=cost,
+            # A replayed answer keeps what it cost, which was paid when it was made.
+            cost_usd=cost if self._paid else 0.0,
             error_type="ProviderError" if failed else None,
             error=response.error if failed else None,
         )
@@ -121,6 +127,7 @@ class Priced:
             refusal = ProviderError(response.error or f"{request.model} returned a FAILED response without a reason")
             refusal.attempts = [attempt]
             raise refusal
+        CALL.get().tried.append(attempt)
         known |= {
             "request_id": request.id,
             "model_used": request.model,
@@ -133,18 +140,42 @@ class Priced:
         return response.model_copy(update=known)
 
     def _escaped(self, request: AIRequest, start: datetime, began: float, escaped: BaseException) -> ProviderError:
-        fault = ProviderError(f"{request.model}: {type(escaped).__name__}: {escaped}")
+        fault = ProviderError(scrub(f"{request.model}: {type(escaped).__name__}: {escaped}"))
         fault.attempts = [self._failed(request, start, began, fault)]
         return fault
 
     def _failed(self, request: AIRequest, start: datetime, began: float, error: ProviderError) -> Attempt:
         waited = (self._clock.now() - began) * 1000 if self._live else None
         attempt = Attempt(
-            model=request.model, start=start, latency_ms=waited, error_type=type(error).__name__, error=str(error)
+            model=request.model,
+            provider_model=error.provider_model,
+            start=start,
+            latency_ms=waited,
+            usage=error.usage,
+            cost_usd=self._cost_in_vain(request, error),
+            error_type=type(error).__name__,
+            error=str(error),
+            maybe_charged=error.maybe_charged,
         )
-        if feed := CALL.get().feed:
-            feed.ended(attempt)
+        call = CALL.get()
+        call.tried.append(attempt)
+        if call.feed:
+            call.feed.ended(attempt)
         return attempt
+
+    def _cost_in_vain(self, request: AIRequest, error: ProviderError) -> float | None:
+        """What an answer cost that came and cannot be used, if its endpoint says what it used."""
+        if not self._paid:
+            return 0.0
+        used = read_usage(error.usage)
+        if used.input is None or used.output is None:
+            return None
+        tokens = Tokens(used.input, used.output, used.cached or 0, used.cache_write or 0)
+        if tokens.cached + tokens.cache_write > tokens.input:
+            return None
+        return self._prices.cost(
+            request.model, tokens, base_url=self._base_url, reported=error.provider_model, at=self._clock.utc()
+        )
 
 
 def prompt_size(request: AIRequest) -> int:
@@ -171,8 +202,8 @@ class Purse:
         while self.limit_usd is not None and self.spent_usd + self.reserved_usd + worst_usd > self.limit_usd:
             if self.spent_usd + worst_usd > self.limit_usd or not self.reservations:
                 raise BudgetExceeded(
-                    f"the budget of ${self.limit_usd:g} is used up: ${self.spent_usd:.4f} is spent and the next call could "
-                    f"cost ${worst_usd:.4f}; go on with a larger one: feedbackloop resume --max-cost USD"
+                    f"the budget of {dollars(self.limit_usd)} is used up: {dollars(self.spent_usd)} is spent and the next call "
+                    f"could cost {dollars(worst_usd)}; go on with a larger one: feedbackloop resume --max-cost USD"
                 )
             settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(settled)

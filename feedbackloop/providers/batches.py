@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from feedbackloop.errors import BatchIncomplete, OutputInvalid, ProviderError
 from feedbackloop.models import AIRequest, AIResponse
-from feedbackloop.providers.endpoint import Endpoint, scrub
+from feedbackloop.providers.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -127,7 +127,7 @@ class Batches:
             "completion_window": "24h",
             "metadata": {LABEL: label, "feedbackloop_run": run_id},
         }
-        return self._read_state(await self._asked("post", "/batches", body))
+        return await self._read_state(await self._asked("post", "/batches", body))
 
     async def find(self, label: str, since: datetime) -> BatchState | None:
         """The batch that carries this label, if it was made; one whose input was refused does not count.
@@ -145,7 +145,7 @@ class Batches:
             batches = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
             for one in batches:
                 if (one.get("metadata") or {}).get(LABEL) == label and one.get("status") != "failed":
-                    return self._read_state(one)
+                    return await self._read_state(one)
             # The newest stand first. An hour, since their clock need not be ours.
             oldest = min((_number(one.get("created_at")) for one in batches), default=0)
             if not data.get("has_more") or oldest < since.timestamp() - 3600:
@@ -158,7 +158,7 @@ class Batches:
         Raises:
             ProviderError: it cannot be asked for now, or there is none.
         """
-        return self._read_state(await self._asked("get", f"/batches/{quote(batch_id, safe='')}"))
+        return await self._read_state(await self._asked("get", f"/batches/{quote(batch_id, safe='')}"))
 
     async def lines(self, file_id: str) -> AsyncIterator[bytes]:
         """The lines of a file, one after the other.
@@ -207,7 +207,8 @@ class Batches:
             raise endpoint.refusal(status, (body.get("error") if isinstance(body, dict) else None) or body, {})
         return self.read(body, request, endpoint, None)
 
-    def _read_state(self, data: dict[str, Any]) -> BatchState:
+    async def _read_state(self, data: dict[str, Any]) -> BatchState:
+        _, endpoint = await self.connect()
         batch_id, status = data.get("id"), data.get("status")
         if not isinstance(batch_id, str) or not isinstance(status, str):
             raise OutputInvalid(f"{self.name} did not say how the batch stands")
@@ -222,7 +223,7 @@ class Batches:
             done=_number(counts.get("completed")) + _number(counts.get("failed")),
             answers=data.get("output_file_id") or None,
             failures=data.get("error_file_id") or None,
-            refusal=scrub("; ".join(told)) or None,
+            refusal=endpoint.scrub("; ".join(told)) or None,
             crowded=any(fault.get("code") == _TOO_MUCH_AT_ONCE for fault in faults),
         )
 

@@ -5,6 +5,8 @@ Status codes, error bodies and broken connections become typed errors of one sen
 
 from __future__ import annotations
 
+import functools
+import html
 import json
 import math
 import os
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import quote
 
 from feedbackloop.errors import (
     AuthenticationFailed,
@@ -54,14 +57,22 @@ _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, 
 
 def scrub(text: str, secret: str | None = None) -> str:
     """`text` on one line, without `secret` or anything that looks like a key, at most 500 characters long."""
-    # Bodies can be whole web pages; what could still reach the first 500 characters is enough.
-    text = text[: 20 * LONGEST_MESSAGE]
+    text = " ".join(text.split())
     # Shorter ones are dummies ("x"), and taking those out would eat ordinary words.
     if secret and len(secret) >= 4:
-        text = text.replace(secret, "[key]")
+        text = _spellings(secret).sub("[key]", text)
+    # Bodies can be whole web pages; what could still reach the first 500 characters is enough. Cut any sooner, half a key is none.
+    text = text[: 20 * LONGEST_MESSAGE]
     text = _SECRETS.sub(lambda found: f"{found['before'] or ''}[key]", text)
-    text = " ".join(text.split())
     return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 1] + "…"
+
+
+@functools.cache
+def _spellings(secret: str) -> re.Pattern[str]:
+    """A secret as it is, and as JSON, an address or a page may write it."""
+    escaped = json.dumps(secret)[1:-1]
+    ways = {secret, escaped, escaped.replace("/", "\\/"), quote(secret, safe=""), quote(secret), html.escape(secret)}
+    return re.compile("|".join(re.escape(way) for way in sorted(ways, key=len, reverse=True)), re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -150,7 +161,7 @@ class Endpoint:
             status = 502
         return self.refusal(status, body, {})
 
-    def broken(self, error: BaseException) -> ProviderError:
+    def broken(self, error: BaseException, *, reached: bool = False) -> ProviderError:
         """What a connection that failed means: a time-out, or anything else that kept the answer from arriving.
 
         The SDK's aiohttp transport reports refused and dropped connections as time-outs too, so the cause decides.
@@ -161,7 +172,9 @@ class Endpoint:
         reason = next((text for cause in reversed(causes) if (text := str(cause).strip())), type(error).__name__)
         if any(isinstance(cause, TimeoutError) for cause in causes):
             return ProviderTimeout(self.scrub(f"{self.name} did not answer in time: {reason}"))
-        return ProviderUnavailable(self.scrub(f"The connection to {self.name} at {self.base_url} failed: {reason}"))
+        failed = ProviderUnavailable(self.scrub(f"The connection to {self.name} at {self.base_url} failed: {reason}"))
+        failed.maybe_charged = reached
+        return failed
 
     def _refused_key(self) -> str:
         if self.variable is None:

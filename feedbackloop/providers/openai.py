@@ -169,10 +169,11 @@ class OpenAIProvider:
                     if text := heard.take(data, endpoint):
                         heard.ttft_ms = heard.ttft_ms or (time.perf_counter() - started) * 1000
                         yield Chunk(text)
-            except ProviderError:
-                raise
             except Exception as error:
-                raise _typed(error, endpoint) from None
+                meant = error if isinstance(error, ProviderError) else _typed(error, endpoint)
+                _charge(meant, heard.usage, heard.model)
+                meant.maybe_charged = meant.maybe_charged or bool(heard.texts)
+                raise meant from None
         latency_ms = (time.perf_counter() - started) * 1000
         response = _answer(heard.whole(endpoint), request, endpoint, latency_ms)
         yield Chunk(response=response.model_copy(update={"ttft_ms": heard.ttft_ms}))
@@ -290,7 +291,10 @@ class _Heard:
     def whole(self, endpoint: Endpoint) -> dict[str, Any]:
         """The completion that `complete` would have been sent."""
         if self.finish_reason is None:
-            raise ProviderUnavailable(f"{endpoint.name} ended its stream before the answer was complete")
+            early = ProviderUnavailable(f"{endpoint.name} ended its stream before the answer was complete")
+            _charge(early, self.usage, self.model)
+            early.maybe_charged = True
+            raise early
         text = "".join(self.texts)
         message = self.message if self.message and not text else {"content": text}
         choice = {"message": message, "finish_reason": self.finish_reason}
@@ -307,7 +311,7 @@ def _typed(error: Exception, endpoint: Endpoint) -> ProviderError:  # noqa: PLR0
     if isinstance(error, APIStatusError):
         return endpoint.refusal(error.status_code, error.body, error.response.headers)
     if isinstance(error, APIConnectionError | aiohttp.ClientError | OSError):
-        return endpoint.broken(error)
+        return endpoint.broken(error, reached=_reached(error))
     if type(error) is APIError:
         return endpoint.refusal_in_200(error.body)  # an error among the events of a stream
     if isinstance(error, JSONDecodeError | UnicodeDecodeError | RecursionError):
@@ -318,7 +322,30 @@ def _typed(error: Exception, endpoint: Endpoint) -> ProviderError:  # noqa: PLR0
     return ProviderError(endpoint.scrub(f"{endpoint.name} could not be asked: {type(error).__name__}: {error}"))
 
 
+def _reached(error: BaseException | None) -> bool:
+    """Whether a connection that failed was there at first: whoever falls silent may have worked, and charges for it."""
+    while error is not None:
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return False
+        error = error.__cause__
+    return True
+
+
 def _answer(data: object, request: AIRequest, endpoint: Endpoint, latency_ms: float | None) -> AIResponse:
+    """The answer in what came; where there is none that can be used, the error has the usage, which is charged for all the same."""
+    try:
+        return _read(data, request, endpoint, latency_ms)
+    except ProviderError as error:
+        if isinstance(data, dict):
+            _charge(error, data.get("usage"), data.get("model"))
+        raise
+
+
+def _charge(error: ProviderError, usage: object, model: object) -> None:
+    error.usage, error.provider_model = (usage or None) if isinstance(usage, dict) else None, _text(model)
+
+
+def _read(data: object, request: AIRequest, endpoint: Endpoint, latency_ms: float | None) -> AIResponse:
     name = endpoint.name
     if not isinstance(data, dict):
         raise OutputInvalid(f"{name} did not answer with a JSON object")
@@ -331,7 +358,9 @@ def _answer(data: object, request: AIRequest, endpoint: Endpoint, latency_ms: fl
     if choice.get("error"):
         raise endpoint.refusal_in_200(choice["error"])
     if choice.get("finish_reason") == "content_filter":
-        raise ContentFiltered(f"{name} withholds the answer (finish_reason content_filter)")
+        withheld = ContentFiltered(f"{name} withholds the answer (finish_reason content_filter)")
+        withheld.maybe_charged = True
+        raise withheld
     message = choice.get("message")
     content = message.get("content") if isinstance(message, dict) else None
     if not isinstance(content, str):

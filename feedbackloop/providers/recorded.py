@@ -70,6 +70,7 @@ class RecordedProvider:
     """
 
     live = False
+    paid = False
 
     def __init__(self, name: str, settings: Settings) -> None:
         self.name = name

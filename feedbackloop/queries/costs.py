@@ -49,8 +49,9 @@ _PAID = """
         SELECT response.*, request.task, request.purpose, request.model AS asked, response.metadata->>'batch' IS NOT NULL AS batch,
                CASE WHEN request.variant_id IS NULL THEN NULL
                     ELSE concat(coalesce(variant.name, '?'), '@', left(request.variant_id, 4)) END AS variant,
-               request.model LIKE 'recorded:%' OR coalesce(
-                   request.run_id IN (SELECT id FROM runs WHERE settings->>'imported' IS NOT NULL), false) AS elsewhere,
+               response.model_used LIKE 'recorded:%' OR coalesce(
+                   request.run_id IN (SELECT id FROM runs WHERE settings->>'imported' IS NOT NULL), false)
+                   OR request.metadata->>'imported' IS NOT NULL AS elsewhere,
                response.status = 'completed' AND coalesce(json_array_length(response.attempts), 0) < 2 AS plain
         FROM responses response JOIN requests request ON request.id = response.request_id
         LEFT JOIN current_variants variant ON variant.id = request.variant_id
@@ -63,7 +64,8 @@ _LEDGER = """
            count(*) AS calls, count(*) AS answers, 0 AS failed,
            coalesce(sum(input_tokens), 0) AS input_tokens, coalesce(sum(cached_tokens), 0) AS cached_tokens,
            coalesce(sum(cache_write_tokens), 0) AS cache_write_tokens, coalesce(sum(reasoning_tokens), 0) AS reasoning_tokens,
-           coalesce(sum(output_tokens), 0) AS output_tokens, coalesce(sum(spent_usd), 0) AS spent_usd,
+           coalesce(sum(output_tokens), 0) AS output_tokens,
+           coalesce(sum(CASE WHEN elsewhere THEN cost_usd ELSE spent_usd END), 0) AS spent_usd,
            count(*) FILTER (spent_usd IS NULL) AS unpriced
     FROM paid WHERE plain GROUP BY ALL
 """
@@ -77,9 +79,9 @@ _PRICED = f"""
 """
 
 _REST = """
-    SELECT strftime(created_at, '%Y-%m-%d') AS day, task, purpose, variant, asked AS model, elsewhere, status = 'completed' AS completed, batch,
+    SELECT strftime(created_at, '%Y-%m-%d') AS day, task, purpose, variant, asked AS model, model_used, elsewhere, status = 'completed' AS completed, batch,
            CAST(attempts AS VARCHAR) AS attempts, input_tokens, output_tokens, cached_tokens, cache_write_tokens, reasoning_tokens,
-           spent_usd
+           spent_usd, cost_usd
     FROM paid WHERE NOT plain
 """
 
@@ -228,12 +230,15 @@ def _calls(row: dict[str, Any]) -> Iterator[_Call]:
                 reasoning=row["reasoning_tokens"],
                 total=None,
             )
+        # Of several models, some may have been replayed and some called.
+        replayed = one.model.startswith("recorded:")
+        elsewhere = replayed or (row["elsewhere"] and not row["model_used"].startswith("recorded:"))
         yield _Call(
-            about=tuple({**row, "model": one.model}[key] for key in KEYS),
+            about=tuple({**row, "model": one.model, "elsewhere": elsewhere}[key] for key in KEYS),
             answers=last and completed,
             failed=last and not completed,
             usage=used,
-            spent_usd=spent([one]),
+            spent_usd=row["cost_usd"] if elsewhere and last and completed else spent([one]),
             batch=row["batch"],
             reported=one.provider_model,
             at=one.start + timedelta(milliseconds=one.latency_ms or 0.0),

@@ -57,7 +57,7 @@ def _write(connection: DuckDBPyConnection, run_id: str, file: Path) -> tuple[str
     run = "'" + run_id.replace("'", "''") + "'"
     query = f"""
         WITH listed AS (
-            SELECT unnest(variants) AS variant_id, generate_subscripts(variants, 1) AS place FROM runs WHERE id = $1
+            SELECT unnest(variants) AS variant_id, generate_subscripts(variants, 1) AS place FROM current_runs WHERE id = $1
         ), {superseded(connection, run_id)}, {_ROWS}
     """.replace("$1", run)
     connection.execute(f"COPY ({query}) TO '{place}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 2048)")

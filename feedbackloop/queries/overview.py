@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from feedbackloop.queries.paid import PART_USD
 from feedbackloop.store import Store
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def counts(store: Store) -> dict[str, int]:
                 FROM responses response JOIN requests request ON request.id = response.request_id
                 WHERE request.purpose = 'answer'
             ), summed AS (SELECT {_ANSWERS} AS answers, {_CELLS} AS cells FROM cells)
-            SELECT (SELECT count(*) FROM runs), (SELECT count(DISTINCT id) FROM cases), answers, cells - answers,
+            SELECT (SELECT count(DISTINCT id) FROM runs), (SELECT count(DISTINCT id) FROM cases), answers, cells - answers,
                    (SELECT count(*) FROM comparisons WHERE {_CURRENT_VOTES}),
                    (SELECT count(*) FROM current_ratings WHERE rater_kind <> 'grader'),
                    (SELECT count(*) FROM decisions), (SELECT count(*) FROM policies)
@@ -173,12 +174,28 @@ def run_figures(store: Store, run_ids: Sequence[str]) -> dict[str, RunFigures]:
             """,
             [list(run_ids)],
         )
+        found = connection.fetchall()
+        parts = _parts(connection, [run_id for run_id, *_, unpriced in found if unpriced])
         return {
-            run_id: RunFigures(answers, cells - answers, cached, float(spent_usd), unpriced)
-            for run_id, answers, cells, cached, spent_usd, unpriced in connection.fetchall()
+            run_id: RunFigures(answers, cells - answers, cached, float(spent_usd) + parts.get(run_id, 0.0), unpriced)
+            for run_id, answers, cells, cached, spent_usd, unpriced in found
         }
 
     return store.query(count)
+
+
+def _parts(connection: DuckDBPyConnection, run_ids: Sequence[str]) -> dict[str, float]:
+    """What is known of the spend of answers whose price is not known whole, by run."""
+    if not run_ids:
+        return {}
+    connection.execute(
+        f"""
+        SELECT request.run_id, sum({PART_USD}) FROM requests request JOIN responses response ON response.request_id = request.id
+        WHERE request.run_id = ANY(?) AND response.spent_usd IS NULL AND NOT response.cached GROUP BY request.run_id
+        """,
+        [list(run_ids)],
+    )
+    return {run_id: float(usd) for run_id, usd in connection.fetchall()}
 
 
 @dataclass(frozen=True)
@@ -261,9 +278,9 @@ def live_run(store: Store, run_id: str) -> LiveRun | None:
         new = (0, 0, 0, 0.0, 0)
         if not ended:
             connection.execute(
-                """
+                f"""
                 SELECT count(*), count(*) FILTER (response.status = 'failed'), count(*) FILTER (response.cached),
-                       coalesce(sum(response.spent_usd) FILTER (NOT response.cached), 0.0),
+                       coalesce(sum(coalesce(response.spent_usd, {PART_USD})) FILTER (NOT response.cached), 0.0),
                        count(*) FILTER (response.spent_usd IS NULL AND NOT response.cached)
                 FROM responses response JOIN requests request ON request.id = response.request_id
                 WHERE request.run_id = ? AND response.created_at > ?
@@ -341,7 +358,7 @@ def answers_of(store: Store, run_id: str, cases: int = 3) -> pd.DataFrame:
     return store.read(
         """
         WITH listed AS (
-            SELECT unnest(variants) AS variant_id, generate_subscripts(variants, 1) AS place FROM runs WHERE id = $1
+            SELECT unnest(variants) AS variant_id, generate_subscripts(variants, 1) AS place FROM current_runs WHERE id = $1
         ), asked AS (
             SELECT request.id, request.case_id, request.variant_id, request.repeat, request.input, request.created_at,
                    dense_rank() OVER (ORDER BY first_asked, case_id) AS number

@@ -75,7 +75,7 @@ def steadiness(store: Store, run_id: str) -> pd.DataFrame:
         store,
         f"""
         WITH listed AS (
-            SELECT unnest(variants) AS variant_id, generate_subscripts(variants, 1) AS place FROM runs WHERE id = $run
+            SELECT unnest(variants) AS variant_id, generate_subscripts(variants, 1) AS place FROM current_runs WHERE id = $run
         ), {_SAMPLES}
         SELECT any_value(variant) AS variant, variant_id, count(*) AS cases, CAST(sum(asked) AS BIGINT) AS asked,
                CAST(sum(failed) AS BIGINT) AS failed, avg(agreement) AS agreement,

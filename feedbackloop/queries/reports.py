@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from feedbackloop.queries.paid import PART_USD
 from feedbackloop.store import Store, fetch
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def summary(store: Store, run_id: str) -> pd.DataFrame:
     """A run, a row per variant in the order of the spec.
 
     Columns: variant, variant_id, answers, failed, cached, checks (mean of all grades, 0 to 1), latency_p50_ms, latency_p95_ms,
-    cost_usd (mean per answer), spent_usd (sum), unpriced (answers without a known price), wins, losses, ties (blind votes; both
+    cost_usd (mean per answer), spent_usd (sum, answers that a later one replaced included), unpriced (answers without a known price), wins, losses, ties (blind votes; both
     bad counts as a tie), issues (labels on its answers). Latency and spend leave cached answers out.
     """
     return store.query(
@@ -53,7 +54,7 @@ def summary(store: Store, run_id: str) -> pd.DataFrame:
             connection,
             f"""
             WITH listed AS (
-                SELECT unnest(variants) AS variant_id, generate_subscripts(variants, 1) AS place FROM runs WHERE id = $1
+                SELECT unnest(variants) AS variant_id, generate_subscripts(variants, 1) AS place FROM current_runs WHERE id = $1
             ), {superseded(connection, run_id)}, mine AS MATERIALIZED (
                 SELECT hash(response.id) AS answer, request.variant_id {CURRENT}
             ), counted AS (
@@ -85,14 +86,24 @@ def summary(store: Store, run_id: str) -> pd.DataFrame:
                        sum(spent_usd) FILTER (NOT cached) AS spent_usd,
                        count(*) FILTER (spent_usd IS NULL AND NOT cached) AS unpriced
                 {CURRENT} GROUP BY request.variant_id
+            ), vain AS (
+                SELECT request.variant_id, sum(spent_usd) AS usd, count(*) FILTER (spent_usd IS NULL) AS unpriced
+                {_ASKED} AND NOT cached AND hash(response.id) IN (SELECT answer FROM superseded) GROUP BY request.variant_id
+            ), partly AS (
+                SELECT request.variant_id, sum({PART_USD}) AS usd {_ASKED} AND NOT cached AND spent_usd IS NULL
+                GROUP BY request.variant_id
             )
             SELECT coalesce(variant.name, listed.variant_id[:4]) AS variant, listed.variant_id,
                    coalesce(answers, 0) AS answers, coalesce(failed, 0) AS failed, coalesce(cached, 0) AS cached, checks,
-                   latency[1] AS latency_p50_ms, latency[2] AS latency_p95_ms, cost_usd, spent_usd, coalesce(unpriced, 0) AS unpriced,
+                   latency[1] AS latency_p50_ms, latency[2] AS latency_p95_ms, cost_usd,
+                   CASE WHEN spent_usd IS NULL AND coalesce(vain.usd, partly.usd, 0) = 0 THEN NULL
+                        ELSE coalesce(spent_usd, 0) + coalesce(vain.usd, 0) + coalesce(partly.usd, 0) END AS spent_usd,
+                   coalesce(figures.unpriced, 0) + coalesce(vain.unpriced, 0) AS unpriced,
                    coalesce(wins, 0) AS wins, coalesce(losses, 0) AS losses, coalesce(ties, 0) AS ties,
                    coalesce(issues, 0) AS issues
             FROM listed LEFT JOIN figures USING (variant_id) LEFT JOIN counted USING (variant_id)
             LEFT JOIN checked USING (variant_id) LEFT JOIN flawed USING (variant_id)
+            LEFT JOIN vain USING (variant_id) LEFT JOIN partly USING (variant_id)
             LEFT JOIN current_variants variant ON variant.id = listed.variant_id ORDER BY listed.place
             """,
             [run_id],
@@ -103,9 +114,9 @@ def summary(store: Store, run_id: str) -> pd.DataFrame:
 def spent(store: Store, run_id: str) -> float:
     """USD that a run has spent so far, where known."""
     frame = store.read(
-        """
-        SELECT coalesce(sum(response.spent_usd), 0) AS usd
-        FROM responses response JOIN requests request ON request.id = response.request_id WHERE request.run_id = ?
+        f"""
+        SELECT coalesce(sum(response.spent_usd), 0) + (SELECT coalesce(sum({PART_USD}), 0) {_ASKED} AND spent_usd IS NULL) AS usd
+        {_ASKED}
         """,
         [run_id],
     )

@@ -26,6 +26,19 @@ def finished_cells(store: Store, run_id: str) -> set[int]:
     )
 
 
+def failed_cells(store: Store, run_id: str) -> set[int]:
+    """Hashes of (case_id, variant_id, repeat) of the cells that failed at some time."""
+    return _hashes(
+        store,
+        """
+        SELECT DISTINCT request.case_id, request.variant_id, request.repeat
+        FROM requests request JOIN responses response ON response.request_id = request.id
+        WHERE request.run_id = ? AND response.status = 'failed'
+        """,
+        [run_id],
+    )
+
+
 def _hashes(store: Store, query: str, parameters: Sequence[Any] | None = None) -> set[int]:
     """`hash(row)` of every row: a million of them take 70 MB, where the texts would take ten times that."""
 

@@ -184,7 +184,7 @@ def search(store: Store, columns: Sequence[Column], text: str) -> frozenset[str]
 
 def task_runs(store: Store, task: str) -> list[Run]:
     """The runs of a task, newest first."""
-    return store.load(Run, "SELECT * FROM runs WHERE task = ? ORDER BY created_at DESC, id", [task])
+    return store.load(Run, "SELECT * FROM current_runs WHERE task = ? ORDER BY created_at DESC, id", [task])
 
 
 def runs_with_issue(store: Store, task: str, variant_id: str, label: str) -> list[Find]:
@@ -209,7 +209,7 @@ def runs_with_case(store: Store, task: str, case_id: str) -> list[str]:
     """Ids of the runs in which a case was asked, newest first."""
     found = store.read(
         """
-        SELECT run.id FROM runs run WHERE run.task = ?
+        SELECT run.id FROM current_runs run WHERE run.task = ?
           AND run.id IN (SELECT run_id FROM requests WHERE case_id = ?) ORDER BY run.created_at DESC
         """,
         [task, case_id],

@@ -44,7 +44,9 @@ def runs(store: Store, task: str | None = None, *, now: datetime | None = None) 
     """All runs, newest first."""
     if not store.exists():
         return []
-    found = store.load(Run, "SELECT * FROM runs WHERE ? IS NULL OR task = ? ORDER BY created_at DESC", [task, task])
+    found = store.load(
+        Run, "SELECT * FROM current_runs WHERE ? IS NULL OR task = ? ORDER BY created_at DESC", [task, task]
+    )
     names = {variant.id: variant.name for variant in variants(store)}
     last = store.query(_last_events)
     moment = now or utcnow()

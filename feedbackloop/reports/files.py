@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from feedbackloop.errors import SettingsError, StoreError
-from feedbackloop.identity import new_id
+from feedbackloop.errors import SettingsError
+from feedbackloop.improve.export.sinks import beside
 from feedbackloop.reports.junit import write_junit
 from feedbackloop.reports.markdown import write_markdown
 from feedbackloop.reports.outcomes import Outcome, outcome
@@ -46,14 +46,9 @@ def report(
     targets = refuse_unwritable(files)
     found = outcome(store, run)
     for target in targets:
-        temporary = target.absolute().with_name(f".{target.name}.{new_id()[:8]}.part")
-        try:
+        with beside(target) as temporary:
             FORMATS[target.suffix.lower()](found, temporary, fail_under)
             temporary.replace(target)
-        except OSError as error:
-            raise StoreError(f"{target}: could not be written: {error.strerror or error}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
     return found
 
 

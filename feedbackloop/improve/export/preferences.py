@@ -263,7 +263,7 @@ class _Writing:
         if found.single_voices:
             yield (
                 f"{found.single_voices:,} of the labels rest on a single voice (q = 0.75): a second rater would make them "
-                "sure, and a least confidence of 0.75 takes them as they are"
+                "sure, and --min-confidence 0.75 takes them as they are"
             )
         if self.rows < self.format.fewest:
             yield f"{self.rows} rows are fewer than the {self.format.fewest} that the format's platforms ask for"
@@ -274,7 +274,7 @@ class _Writing:
         if self.met["prompts_differ"]:
             yield (
                 f"{self.met['prompts_differ']:,} pairs have answers to different prompts: the rejected one was given to "
-                "another prompt than the one it stands with (same_prompt leaves them out)"
+                "another prompt than the one it stands with (--same-prompt, from Python same_prompt=True, leaves them out)"
             )
         if self.format.alternating and self.met["unalternating"]:
             yield f"in {self.met['unalternating']:,} prompts user and assistant do not take turns, which some platforms refuse"

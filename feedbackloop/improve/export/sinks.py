@@ -39,7 +39,8 @@ def beside(target: Path) -> Iterator[Path]:
     except FeedbackLoopError:
         raise
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        told = (error.strerror if isinstance(error, OSError) else None) or str(error).strip() or type(error).__name__
+        reason = told.splitlines()[0]
         raise StoreError(f"{target}: could not be written: {reason}") from error
     finally:
         if temporary.is_dir():
