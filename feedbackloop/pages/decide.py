@@ -186,24 +186,24 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 candidate = next(variant for variant in choices if names[variant.id] == chosen)
 found = context.read(gate.assess, scope.task, candidate.id, scope.baseline.id, rule=rule)
 verdict(found, candidate)
-left, right = st.columns([3, 2])
-with left:
-    guards(found.decision)
-    losers = [
-        row
-        for row in context.read(results, task=scope.task, baseline=scope.baseline.id).segments
-        if row.player.variant_id == candidate.id
-    ]
-    losing = [row for row in losers if row.win_rate.estimate is not None and row.win_rate.estimate < 0.5]
-    if losing:
-        st.markdown("**Who loses**")
-        for row in losing:
-            st.text(
-                f"{row.segment}: preferred in {row.win_rate.estimate:.0%} of {row.win_rate.n} comparisons ({row.win_rate.lower:.0%} to {row.win_rate.upper:.0%})"
-            )
-with right:
-    st.markdown("**Money**")
-    money(found.decision)
+guards(found.decision)
+losers = [
+    row
+    for row in context.read(results, task=scope.task, baseline=scope.baseline.id).segments
+    if row.player.variant_id == candidate.id
+]
+losing = [row for row in losers if row.win_rate.estimate is not None and row.win_rate.estimate < 0.5]
+if losing:
+    st.markdown("**Who loses**")
+    # As one text: a line each, and not a paragraph each.
+    st.text(
+        "\n".join(
+            f"{row.segment}: preferred in {row.win_rate.estimate:.0%} of {row.win_rate.n} comparisons ({row.win_rate.lower:.0%} to {row.win_rate.upper:.0%})"
+            for row in losing
+        )
+    )
+st.markdown("**Money**")
+money(found.decision)
 st.markdown("**Releases**")
 history(scope.task, names)
 with st.expander("Receipt for a pull request", icon=":material/receipt_long:"):
