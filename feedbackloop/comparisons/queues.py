@@ -18,9 +18,6 @@ from feedbackloop.store import Store
 
 Purpose = Literal["decision", "leaderboard", "single"]
 
-SECONDS_PER_VOTE = 20.0
-"""Until a rater's own pace is known."""
-
 
 @dataclass(frozen=True)
 class QueueStatus:
@@ -181,7 +178,7 @@ def outlook(
     deck.read_on()
     known = _compared(store, task, rater)
     judged = sum(frozenset(slot.responses) in known for slot in deck.read)
-    pace = reading.seconds_per_vote(store, task) or SECONDS_PER_VOTE
+    pace = reading.seconds_per_vote(store, task)
     return Outlook(deck.size - judged, deck.complete, deck.left_out, judged, pace)
 
 

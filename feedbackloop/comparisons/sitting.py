@@ -12,7 +12,6 @@ from feedbackloop import queries
 from feedbackloop.comparisons.attention import Attention
 from feedbackloop.comparisons.dealing import dealer
 from feedbackloop.comparisons.items import Item, Pair, Single, Verdict
-from feedbackloop.comparisons.queues import SECONDS_PER_VOTE
 from feedbackloop.comparisons.ratings import (
     ISSUE,
     THUMBS,
@@ -24,7 +23,7 @@ from feedbackloop.comparisons.ratings import (
 from feedbackloop.comparisons.rounds import next_item, skip
 from feedbackloop.comparisons.votes import note, undo, vote_and_deal
 from feedbackloop.models import Comparison, Queue, Rating, Task
-from feedbackloop.queries import judgements
+from feedbackloop.queries import judgements, pairs
 from feedbackloop.queries import pairs as reading
 from feedbackloop.store import Store
 
@@ -74,6 +73,7 @@ class Sitting:
         self._votes: list[Comparison] = []
         self._ratings: list[Rating] = []
         self._seconds: list[float] = []
+        self._usual_pace = pairs.seconds_per_vote(store, queue.task)
         self.item: Item | None = None
         self.read()
 
@@ -106,8 +106,8 @@ class Sitting:
 
     @property
     def pace(self) -> float:
-        """Seconds that this rater takes for a verdict, the median; the usual ones until it is known."""
-        return median(self._seconds) if self._seconds else SECONDS_PER_VOTE
+        """Seconds that this rater takes for a verdict, the median; those of the task until it is known."""
+        return median(self._seconds) if self._seconds else self._usual_pace
 
     @property
     def minutes_left(self) -> int:

@@ -21,9 +21,6 @@ from feedbackloop.stats.standings import FEWEST_COMPARISONS
 from feedbackloop.store import Store
 from feedbackloop.wording import count
 
-SECONDS_PER_VOTE = 20.0
-"""Until somebody has voted."""
-
 _KINDS: dict[RaterKind, str] = {"human": "rater", "user": "end user", "judge": "model judge", "grader": "check"}
 
 
@@ -175,7 +172,7 @@ def verdict(store: Store, selection: Selection, baseline: str | None = None, sco
         cells=cells,
         left=proportion_interval(on_left, on_left + int(ordered["wins_second"].sum())),
         not_blind=_total(pairs[~pairs["blind"]]),
-        seconds_per_vote=seconds_per_vote(store, selection.task) or SECONDS_PER_VOTE,
+        seconds_per_vote=seconds_per_vote(store, selection.task),
         counted=counted,
     )
 

@@ -20,8 +20,6 @@ from feedbackloop.queries.pairs import seconds_per_vote
 PICTURE = "receipt.svg"
 """Named in the receipt, and what the picture is downloaded as."""
 GOALS = {"better": "is preferred", "no_worse": "is no worse, and cheaper or faster"}
-SECONDS_A_VOTE = 20.0
-"""Where nobody's pace is known yet."""
 
 
 def candidates(scope: context.Scope) -> list[Variant]:
@@ -87,7 +85,7 @@ def verdict(found: gate.Assessment, candidate: Variant) -> None:
     decision = found.decision
     st.subheader(words.sentence(decision), anchor=False)
     st.text(words.evidence(decision))
-    pace = context.read(seconds_per_vote, decision.task) or SECONDS_A_VOTE
+    pace = context.read(seconds_per_vote, decision.task)
     release = decision.verdict == "promote"
     with st.container(horizontal=True):
         if not release and decision.reason == "too_few":

@@ -10,12 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from feedbackloop.models import Assignment, Case, Queue
 from feedbackloop.rows import AnyRecord, from_rows
 from feedbackloop.store import Store
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+SECONDS_PER_VOTE = 20.0
+"""Until somebody has voted."""
 
 
 @dataclass(frozen=True)
@@ -303,13 +308,13 @@ def queue_progress(store: Store, queues: Sequence[Queue]) -> dict[str, Progress]
     return made
 
 
-def seconds_per_vote(store: Store, task: str) -> float | None:
-    """The median time that people took for a vote on a task's answers; None where nobody was timed."""
+def seconds_per_vote(store: Store, task: str) -> float:
+    """The median time that people took for a vote on a task's answers; 20 s where nobody was timed."""
     frame = store.read(
         "SELECT median(seconds) AS s FROM comparisons WHERE task = ? AND rater_kind = 'human' AND seconds > 0", [task]
     )
     value = frame["s"].iloc[0]
-    return None if value is None or value != value else float(value)  # noqa: PLR0124
+    return SECONDS_PER_VOTE if pd.isna(value) else float(value)
 
 
 def find_queue(store: Store, id_: str) -> Queue | None:
