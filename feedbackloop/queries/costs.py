@@ -51,7 +51,7 @@ _PAID = """
                     ELSE concat(coalesce(variant.name, '?'), '@', left(request.variant_id, 4)) END AS variant,
                response.model_used LIKE 'recorded:%' OR coalesce(
                    request.run_id IN (SELECT id FROM runs WHERE settings->>'imported' IS NOT NULL), false)
-                   OR request.metadata->>'imported' IS NOT NULL AS elsewhere,
+                   OR (request.metadata->>'imported') IS NOT NULL AS elsewhere,
                response.status = 'completed' AND coalesce(json_array_length(response.attempts), 0) < 2 AS plain
         FROM responses response JOIN requests request ON request.id = response.request_id
         LEFT JOIN current_variants variant ON variant.id = request.variant_id
