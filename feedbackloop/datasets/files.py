@@ -10,7 +10,8 @@ import json
 import re
 import zlib
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,11 @@ def _kind(path: Path) -> str:
     return Path(path.stem).suffix.lower() + last if last == ".gz" else last
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Physical lines, each with its end, decoded one by one so that a wrong byte is told by its line."""
+def _lines(path: Path) -> Generator[str, None, None]:
+    """Physical lines, each with its end, decoded one by one so that a wrong byte is told by its line.
+
+    To be closed by whoever goes through them: an error amid the rows must not leave the file open.
+    """
     number = offset = 0
     packed = path.suffix.lower() == ".gz"
     try:
@@ -114,15 +118,16 @@ def _lines(path: Path) -> Iterator[str]:
 def _text(path: Path) -> str:
     """The whole of a file that has no rows of its own."""
     parts, size = [], 0
-    for line in _lines(path):
-        size += len(line)
-        if size > LARGEST_TEXT:
-            raise fault(
-                f"this is more than {LARGEST_TEXT // 2**20} MB, too much to be held in memory as one; "
-                "write it as JSON Lines, an object on each line (jq -c '.[]')",
-                path,
-            )
-        parts.append(line)
+    with closing(_lines(path)) as lines:
+        for line in lines:
+            size += len(line)
+            if size > LARGEST_TEXT:
+                raise fault(
+                    f"this is more than {LARGEST_TEXT // 2**20} MB, too much to be held in memory as one; "
+                    "write it as JSON Lines, an object on each line (jq -c '.[]')",
+                    path,
+                )
+            parts.append(line)
     return "".join(parts)
 
 
@@ -173,9 +178,10 @@ def _loads(text: str, path: Path, line: int | None = None) -> Any:
 
 
 def _jsonl(path: Path) -> Iterator[Row]:
-    for number, text in enumerate(_lines(path), 1):
-        if text.strip():
-            yield row_of(_loads(text.rstrip("\r\n"), path, number), number, path)
+    with closing(_lines(path)) as lines:
+        for number, text in enumerate(lines, 1):
+            if text.strip():
+                yield row_of(_loads(text.rstrip("\r\n"), path, number), number, path)
 
 
 def _json(path: Path) -> Iterator[Row]:
@@ -272,10 +278,15 @@ def _yaml(path: Path) -> Iterator[Row]:
 
 
 def _csv(path: Path) -> Iterator[Row]:
+    with closing(_lines(path)) as lines:
+        yield from _table(path, lines)
+
+
+def _table(path: Path, lines: Iterator[str]) -> Iterator[Row]:
     # A cell may hold a whole document; csv's own limit is 131,072 characters, for the whole process.
     csv.field_size_limit(2**31 - 1)
     delimiter = "\t" if ".tsv" in _kind(path) else ","
-    reader = csv.reader(_lines(path), delimiter=delimiter, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header: list[str] | None = None
     line, found = 1, False
     while True:
