@@ -15,7 +15,7 @@ from feedbackloop.models import Comparison, Queue, Rating
 from feedbackloop.store import Store
 
 CASES = 30
-WAIT_MS = 15_000
+WAIT_MS = 30_000
 READ_MS = 1_060
 """A pair counts once it was on the screen for a second."""
 
