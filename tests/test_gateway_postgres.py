@@ -14,8 +14,10 @@ import openai
 import pytest
 from openai_server import OpenAIServer
 from released import STEPS, TERSE, fill
+from streamlit.testing.v1 import AppTest
 
 from feedbackloop.improve.policy import promote
+from feedbackloop.pages import context
 from feedbackloop.store import Store
 
 pytest.importorskip("postgres_server", reason="the store in Postgres comes with another part")
@@ -51,7 +53,21 @@ class Service:
         self.process.communicate(timeout=30)
 
 
-async def test_two_services_obey_a_promotion_and_store_everything(tmp_path, postgres_url, record_property):
+def release_in_app() -> float:
+    """Release the one candidate on the page Decide, as a person does; returns when."""
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    app.switch_page(str(context.PAGES["decide"].path)).run()
+    next(one for one in app.button if "Release …" in one.label).click().run()
+    next(one for one in app.button if one.key == "release-now").click()
+    pressed = time.monotonic()
+    app.run()
+    assert not app.exception
+    return pressed
+
+
+async def test_two_services_obey_a_promotion_and_store_everything(tmp_path, postgres_url, record_property, monkeypatch):
+    monkeypatch.setenv("FEEDBACKLOOP_STORE", postgres_url)
+    monkeypatch.chdir(tmp_path)
     store = Store(postgres_url)
     fill(store, [TERSE, STEPS])
     promote(store, "support", "terse")
@@ -68,8 +84,7 @@ async def test_two_services_obey_a_promotion_and_store_everything(tmp_path, post
                 return raw.headers["x-feedbackloop-variant"]
 
             assert [await ask(client) for client in clients] == [TERSE.label] * 2
-            promoted = time.monotonic()
-            promote(store, "support", "steps")
+            promoted = await asyncio.to_thread(release_in_app)
             while [await ask(client) for client in clients] != [STEPS.label] * 2:
                 assert time.monotonic() - promoted < 30
                 await asyncio.sleep(0.1)

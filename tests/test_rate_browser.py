@@ -246,8 +246,7 @@ def test_a_note_is_written_by_keyboard_and_its_letters_are_no_votes(
     page.keyboard.press("n")
     page.get_by_role("dialog").wait_for()
     page.wait_for_selector(browser.FINISHED)
-    page.keyboard.type("12u")  # before the text has the focus: nothing
-    page.keyboard.press("Tab")
+    page.wait_for_function("() => document.activeElement.matches('[role=dialog] textarea')")
     page.keyboard.type("1 or 2? unsure")
     page.keyboard.press("Control+Enter")
     page.get_by_text("Your note is stored.").wait_for()
@@ -255,6 +254,14 @@ def test_a_note_is_written_by_keyboard_and_its_letters_are_no_votes(
     assert [vote.comment for vote in votes(store, queue)] == ["1 or 2? unsure"]
     press(page, "2")
     assert len(votes(store, queue)) == 2
+    page.keyboard.press("n")
+    page.get_by_role("dialog").wait_for()
+    page.wait_for_function("() => document.activeElement.matches('[role=dialog] textarea')")
+    page.keyboard.type("12u not this")
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="detached")
+    settled(page)
+    assert [vote.comment for vote in votes(store, queue)] == ["1 or 2? unsure", None]
 
 
 def test_a_second_rater_goes_on_by_link_and_sees_nothing_but_that(

@@ -163,11 +163,12 @@ def _correction(sitting: Sitting, single: Single) -> None:
 def _writing(sitting: Sitting, id_: str, text: str, height: int, act: Callable[[str, str], None]) -> None:
     """A text to be written, by keys alone."""
     key = f"rating-text-{sitting.writing}-{id_}"
-    written = st.text_area("Text", text, height=height, key=key, label_visibility="collapsed")
-    with st.container(horizontal=True, vertical_alignment="center"):
-        save = st.button("Save", key=f"{key}-save", type="primary", shortcut="Mod+Enter")
-        cancel = st.button("Cancel", key=f"{key}-cancel", shortcut="Escape")
-        st.caption("Tab leads to the text.")
+    # A form sends text and press together: two messages could arrive in either order, and the text be lost.
+    with st.form(f"{key}-form", border=False):
+        written = st.text_area("Text", text, height=height, key=key, label_visibility="collapsed")
+        save = st.form_submit_button("Save", key=f"{key}-save", type="primary")
+    cancel = st.button("Cancel", key=f"{key}-cancel", shortcut="Escape", type="tertiary")
+    look.begin_in_text()
     if save:
         do(sitting, act, id_, written)
     if save or cancel:

@@ -49,6 +49,22 @@ if (!window.feedbackloopKeys) {
 """
 
 
+# The dialog is there before its text is; once it has the focus, that is the writer's affair.
+_BEGIN = """
+<script>
+{
+  const until = Date.now() + 10000;
+  const begin = () => {
+    const text = document.querySelector("[role=dialog] textarea");
+    if (text && document.activeElement !== text) { text.focus(); text.setSelectionRange(text.value.length, text.value.length); }
+    if (!text && Date.now() < until) { requestAnimationFrame(begin); }
+  };
+  begin();
+}
+</script>
+"""
+
+
 def fill_window() -> None:
     """Let the rating screen take the window's height."""
     st.html(_STYLE)
@@ -57,3 +73,8 @@ def fill_window() -> None:
 def let_go_first() -> None:
     """Have the browser drop the repetitions of a held key: only letting go of it makes another press."""
     st.html(_SCRIPT, unsafe_allow_javascript=True)
+
+
+def begin_in_text() -> None:
+    """Have the text of the dialog that opens take the keys at once."""
+    st.html(_BEGIN, unsafe_allow_javascript=True)
