@@ -23,7 +23,7 @@ from feedbackloop.comparisons.ratings import (
 from feedbackloop.comparisons.rounds import next_item, skip
 from feedbackloop.comparisons.votes import note, undo, vote_and_deal
 from feedbackloop.models import Comparison, Queue, Rating, Task
-from feedbackloop.queries import judgements, pairs
+from feedbackloop.queries import judgements
 from feedbackloop.queries import pairs as reading
 from feedbackloop.store import Store
 
@@ -73,7 +73,7 @@ class Sitting:
         self._votes: list[Comparison] = []
         self._ratings: list[Rating] = []
         self._seconds: list[float] = []
-        self._usual_pace = pairs.seconds_per_vote(store, queue.task)
+        self._usual_pace = reading.seconds_per_vote(store, queue.task)
         self.item: Item | None = None
         self.read()
 

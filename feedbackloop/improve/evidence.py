@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from statistics import fmean
 
-from feedbackloop.improve.rules import Rule
+from feedbackloop.improve.rules import Rule, running_alpha
 from feedbackloop.queries.headtohead import Ballot
 from feedbackloop.stats.interval import Interval
 from feedbackloop.stats.sequences import ConfidenceSequence, betting_interval, confidence_sequence
@@ -81,11 +81,10 @@ def collect(ballots: Iterable[Ballot], rule: Rule, *, ended: bool = False) -> Ev
 
 
 def running_interval(running: Sequence[float], rule: Rule, *, planned: int | None) -> ConfidenceSequence:
-    """The interval that may be looked at after every vote. For `no_worse` it is one-sided: only its lower bound is claimed."""
-    alpha = 2 * rule.alpha if rule.goal == "no_worse" else rule.alpha
+    """The interval that may be looked at after every vote."""
     if rule.strict:
-        return betting_interval(running, alpha=alpha)
-    return confidence_sequence(running, planned, alpha=alpha)
+        return betting_interval(running, alpha=running_alpha(rule))
+    return confidence_sequence(running, planned, alpha=running_alpha(rule))
 
 
 def _standing(ballots: Iterable[Ballot]) -> list[_Vote]:

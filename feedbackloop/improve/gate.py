@@ -18,7 +18,7 @@ from feedbackloop import queries
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.improve.evidence import Evidence, collect, running_interval
 from feedbackloop.improve.guards import Guard, guards
-from feedbackloop.improve.rules import Rule, line, rule_of
+from feedbackloop.improve.rules import Rule, line, rule_of, running_alpha
 from feedbackloop.models import Decision, Variant
 from feedbackloop.queries import headtohead, pairs
 from feedbackloop.queries.headtohead import Ballot
@@ -220,8 +220,7 @@ def _more(rule: Rule, evidence: Evidence, *, planned: int | None) -> int:
         effect = max(towards * (estimate - goal), least)
         variance = float(np.var(evidence.running))
         seen, seen_effect = evidence.cases, towards * (float(np.mean(evidence.running)) - goal)
-    alpha = 2 * rule.alpha if rule.goal == "no_worse" else rule.alpha
-    cases = sequence_needed(effect, variance, planned, alpha=alpha, seen=seen, seen_effect=seen_effect)
+    cases = sequence_needed(effect, variance, planned, alpha=running_alpha(rule), seen=seen, seen_effect=seen_effect)
     return max(1, math.ceil((cases - evidence.cases) * max(per_case, 1.0)))
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict
 from urllib.parse import quote
 
 from feedbackloop.findings.wording import listed, short
-from feedbackloop.improve.rules import Rule
+from feedbackloop.improve.rules import Rule, rule_of
 from feedbackloop.models import Decision, Policy
 from feedbackloop.wording import count
 
@@ -91,7 +90,7 @@ def receipt(
     if decision.guards:
         lines += ["", "| guard | baseline | candidate | change (95% bounds) | allowed | |", "|---|---|---|---|---|---|"]
         lines += [f"| {' | '.join(guard_cells(name, guard))} |" for name, guard in decision.guards.items()]
-    gate = f"feedbackloop gate {shlex.quote(candidate)} --baseline {shlex.quote(baseline)} --task {shlex.quote(decision.task)} --goal {decision.goal}{_options(decision.rule)}{where}"
+    gate = f"feedbackloop gate {shlex.quote(candidate)} --baseline {shlex.quote(baseline)} --task {shlex.quote(decision.task)} --goal {decision.goal}{_options(rule_of(decision))}{where}"
     lines += ["", "Reproduce:", "", f"    {gate}"]
     if policy is not None:
         lines += [
@@ -103,18 +102,17 @@ def receipt(
     return "\n".join(lines) + "\n"
 
 
-def _options(rule: Mapping[str, object]) -> str:
+def _options(rule: Rule) -> str:
     """What a rule says besides its goal, as options of `gate`; what it leaves at the default is left out."""
-    named = {
+    options = {
         "margin": "margin",
         "rater_kind": "votes",
         "max_cost_increase": "max-cost",
         "max_p95_increase": "max-p95",
         "max_failure_increase": "max-failures",
     }
-    usual = asdict(Rule())
-    given = ((option, rule.get(name), usual[name]) for name, option in named.items())
-    return "".join(f" --{option} {value}" for option, value, default in given if value not in (None, default))
+    given = rule.unusual
+    return "".join(f" --{option} {given[name]}" for name, option in options.items() if given.get(name) is not None)
 
 
 def guard_cells(name: str, guard: Mapping[str, object]) -> tuple[str, ...]:

@@ -52,3 +52,8 @@ def rule_of(kept: Queue | Decision) -> Rule:
 def line(rule: Rule) -> float:
     """The win rate that the whole interval must lie above."""
     return 0.5 if rule.goal == "better" else 0.5 - rule.margin
+
+
+def running_alpha(rule: Rule) -> float:
+    """Of the interval that may be looked at after every vote. For `no_worse` it is one-sided: only its lower bound is claimed."""
+    return 2 * rule.alpha if rule.goal == "no_worse" else rule.alpha

@@ -145,7 +145,7 @@ def scope(*, period: bool = True) -> Scope | None:
     with st.container(horizontal=True, vertical_alignment="bottom", key="scope"):
         task = choice("Task", tasks, "task", width=205)
         variants = tuple(read(queries.task_variants, task))
-        labels = {variant.id: label(variant, variants) for variant in variants}
+        labels = labelled(variants)
         first = read(queries.baseline, task)
         baseline = None
         if first is not None:
@@ -205,6 +205,11 @@ def restore() -> None:
 def label(variant: Variant, among: tuple[Variant, ...] | list[Variant]) -> str:
     """A variant's name, with its version where several have that name."""
     return variant.label if sum(other.name == variant.name for other in among) > 1 else variant.name
+
+
+def labelled(variants: tuple[Variant, ...] | list[Variant]) -> dict[str, str]:
+    """What each variant is called among these, by id."""
+    return {variant.id: label(variant, variants) for variant in variants}
 
 
 def link(page: str, text: str, *, icon: str | None = None, **parameters: str) -> None:

@@ -7,7 +7,7 @@ import streamlit as st
 from feedbackloop import comparisons
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.findings import results
-from feedbackloop.findings.wording import answering
+from feedbackloop.findings.wording import answering, duration
 from feedbackloop.improve import gate, policy
 from feedbackloop.improve import receipt as words
 from feedbackloop.improve.picture import picture
@@ -90,9 +90,8 @@ def verdict(found: gate.Assessment, candidate: Variant) -> None:
     with st.container(horizontal=True):
         if not release and decision.reason == "too_few":
             more = decision.more_needed or 0
-            minutes = max(1, round(more * pace / 60))
             if st.button(
-                f"Rate {more:,} more, about {minutes} min",
+                f"Rate {more:,} more, {duration(more * pace)}",
                 type="primary",
                 icon=":material/how_to_vote:",
             ):
@@ -172,7 +171,7 @@ if scope is None or scope.baseline is None:
     st.info("There is nothing to decide on yet. Answers come first.", icon=":material/info:")
     context.link("home", "Go to Home")
     st.stop()
-names = {variant.id: context.label(variant, scope.variants) for variant in scope.variants}
+names = context.labelled(scope.variants)
 choices = candidates(scope)
 if not choices:
     st.info("There is one variant only. Add a second one that may take its place.", icon=":material/info:")

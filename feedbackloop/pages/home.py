@@ -110,14 +110,14 @@ def decision_on_best(store: Store, task: str, candidate: str, baseline: str) -> 
 
 def after_the_votes(found: Verdict, decision: Decision, mine: Sequence[RunStatus], scope: context.Scope) -> Act:
     """What the votes on the best candidate ask for: its release, more votes, or another candidate."""
-    labels = {variant.id: context.label(variant, scope.variants) for variant in scope.variants}
+    labels = context.labelled(scope.variants)
     name, base = labels[decision.candidate], labels[decision.baseline]
     pair = {"candidate": name, "baseline": base, "goal": decision.goal}
     why = words.sentence(decision)
     if decision.verdict == "promote":
-        live = context.read(policies.live, scope.task)
-        if live is not None and all(shares == {decision.candidate: 1.0} for shares in live.weights.values()):
-            reason = f"{short(name)} answers since {ago(live.created_at, utcnow())}: see what users make of it."
+        present = context.read(policies.live, scope.task)
+        if present is not None and all(shares == {decision.candidate: 1.0} for shares in present.weights.values()):
+            reason = f"{short(name)} answers since {ago(present.created_at, utcnow())}: see what users make of it."
             return Act("See how it fares", ":material/show_chart:", reason, "trends", {"by": "day"})
         reason = f"The votes suffice: it may take the place of {short(base)}. You are asked before anything changes."
         return Act(f"Release {short(name, 24)}", ":material/rocket_launch:", reason, "decide", pair)
@@ -236,7 +236,7 @@ def changes(mine: Sequence[RunStatus], task: str, variants: tuple[Variant, ...])
     for row in context.read(overview.voting, task, limit=SHOWN_CHANGES).to_dict("records"):
         text = answer.escaped(f"{count(int(row['votes']), 'vote')} by {short(str(row['rater']), 28)}")
         found.append(Change(row["last"].to_pydatetime(), text, "results", {}))
-    names = {variant.id: context.label(variant, variants) for variant in variants}
+    names = context.labelled(variants)
     for release in policies.releases(context.read(policies.policies, task))[-SHOWN_CHANGES:]:
         text = (
             f"{'Rolled back to' if release.back else 'Released'} {short(answering(release.policy.weights, names), 40)}"

@@ -15,7 +15,7 @@ _frozen = 0
 
 def freeze_modules() -> None:
     """Take what the modules hold out of the collector's sight; again only when more modules have come."""
-    global _frozen  # noqa: PLW0603
+    global _frozen  # noqa: PLW0603  the collector is the process's own
     if len(sys.modules) > _frozen + 20:
         if not _frozen:
             # At its end the interpreter has to find everything, or DuckDB's bindings complain of what they never got back.

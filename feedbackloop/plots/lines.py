@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Literal
 
 import plotly.graph_objects as go
@@ -217,11 +218,11 @@ def _scale(found: Trends, panel: _Panel) -> dict[str, Any]:
 
 def _steps(made: go.Figure, found: Trends, panels: int) -> None:
     if found.step == "run":
-        count = len(found.rungs)
-        every = math.ceil(count / MOST_TICKS)
-        ticks = sorted(range(count - 1, -1, -every))
+        rungs = len(found.rungs)
+        every = math.ceil(rungs / MOST_TICKS)
+        ticks = sorted(range(rungs - 1, -1, -every))
         written = [look.safe(found.rungs[at].label) for at in ticks]
-        made.update_xaxes(tickmode="array", tickvals=ticks, ticktext=written, range=[-0.4, count - 0.6])
+        made.update_xaxes(tickmode="array", tickvals=ticks, ticktext=written, range=[-0.4, rungs - 0.6])
     else:
         made.update_xaxes(row=panels, col=1, title={"text": look.safe(f"by {found.step}, {found.zone}")})
     if found.quality is not None and found.quality.votes:
@@ -232,19 +233,10 @@ def _versions(made: go.Figure, found: Trends, shown: Sequence[_Line]) -> None:
     lines = {line.player.id: line for line in shown}
     changes = [point for point in found.points if point.changed and point.player in lines][-MOST_LINES:]
     for point in changes:
-        x, colour = _x(found, point), lines[point.player].colour
+        colour = lines[point.player].colour
         dotted = {"color": colour, "width": 1, "dash": "dot"}
-        made.add_shape(type="line", x0=x, x1=x, xref="x", y0=0, y1=1, yref="paper", layer="below", line=dotted)
-        made.add_annotation(
-            x=x,
-            xref="x",
-            y=1,
-            yref="paper",
-            yanchor="bottom",
-            text=look.safe(wording.short(point.version, 20)),
-            showarrow=False,
-            font={"size": 11, "color": colour},
-        )
+        text = look.safe(wording.short(point.version, 20))
+        _upright(made, _x(found, point), dotted, y=1, text=text, font={"size": 11, "color": colour})
 
 
 def _decisions(made: go.Figure, found: Trends) -> None:
@@ -252,33 +244,35 @@ def _decisions(made: go.Figure, found: Trends) -> None:
     marks = found.marks[-MOST_MARKS:]
     places = _between(found, marks)
     for mark, x in zip(marks, places, strict=True):
-        thin = {"color": look.LINE, "width": 1}
-        made.add_shape(type="line", x0=x, x1=x, xref="x", y0=0, y1=1, yref="paper", layer="below", line=thin)
-        made.add_annotation(
-            x=x,
-            xref="x",
+        _upright(
+            made,
+            x,
+            {"color": look.LINE, "width": 1},
             y=0,
-            yref="paper",
-            yanchor="bottom",
             text="▼" if mark.back else "▲",
             hovertext=look.lines(mark.words, f"{mark.moment.day} {mark.moment:%b %H:%M}"),
-            showarrow=False,
             borderpad=4,
             font={"size": 16, "color": look.LINE},
         )
-    if places and found.step == "run":
-        last = len(found.rungs) - 1
-        made.update_xaxes(range=[-0.4, max(last + 0.4, *(float(str(x)) + 0.15 for x in places))])
+    beyond = [x + 0.15 for x in places if isinstance(x, float)]
+    if beyond:
+        made.update_xaxes(range=[-0.4, max(len(found.rungs) - 0.6, *beyond)])
 
 
-def _between(found: Trends, marks: Sequence[Mark]) -> list[object]:
+def _upright(made: go.Figure, x: object, line: dict[str, object], *, y: int, **words: object) -> None:
+    """A line through all panels, and words on it: at the top (1) or the bottom (0)."""
+    made.add_shape(type="line", x0=x, x1=x, xref="x", y0=0, y1=1, yref="paper", layer="below", line=line)
+    made.add_annotation(x=x, xref="x", y=y, yref="paper", yanchor="bottom", showarrow=False, **words)
+
+
+def _between(found: Trends, marks: Sequence[Mark]) -> list[float | datetime]:
     """Where decisions stand: among runs between the one before and the one after, evenly; in time where they are."""
     if found.step != "run":
         return [mark.moment.replace(tzinfo=None) for mark in marks]
     before = [sum(rung.moment <= mark.moment for rung in found.rungs) - 1 for mark in marks]
     together = Counter(before)
     seen: Counter[int] = Counter()
-    places: list[object] = []
+    places: list[float | datetime] = []
     for rung in before:
         seen[rung] += 1
         places.append(rung + seen[rung] / (together[rung] + 1))

@@ -135,7 +135,7 @@ def offer(scope: context.Scope) -> Offer | Nothing:
         runs=(*lately, *(run for run in runs if run not in lately)),
         names=_run_names(runs),
         variants=known,
-        labels={id_: context.label(variant, scope.variants) for id_, variant in known.items()},
+        labels=context.labelled(scope.variants),
         baseline=scope.baseline,
         note=note,
     )

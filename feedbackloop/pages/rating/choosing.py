@@ -27,7 +27,7 @@ Kind = Literal["Two variants", "All variants", "One answer at a time"]
 
 def choose(scope: Scope, rater: str | None) -> None:
     """Go on with a queue, or make one."""
-    labels = {variant.id: context.label(variant, scope.variants) for variant in scope.variants}
+    labels = context.labelled(scope.variants)
     statuses = [one for one in context.read(comparisons.queues, scope.task) if one.is_open][:_SHOWN]
     if statuses:
         st.subheader("Go on with a queue")

@@ -85,7 +85,7 @@ def _next_step(sitting: Sitting, left: Countdown | None, *, done: bool) -> None:
     settled = left is not None and left.settled
     with st.container(horizontal=True, vertical_alignment="center"):
         if left is not None and not context.is_raters_link():
-            _decide(left, sitting.rater, settled=settled, done=done)
+            _decide(left, sitting.rater, done=done)
         if not done:
             st.button(
                 "Rate on" if settled else "Go on",
@@ -122,13 +122,12 @@ def _next_step(sitting: Sitting, left: Countdown | None, *, done: bool) -> None:
             )
 
 
-def _decide(left: Countdown, rater: str, *, settled: bool, done: bool) -> None:
+def _decide(left: Countdown, rater: str, *, done: bool) -> None:
     """The way to the decision; or, where this queue has no more pairs, to the votes that it still needs."""
     decision, queue = left.decision, left.queue
-    if settled:
+    if left.settled:
         if st.button("Decide", key="rating-decide", type="primary", icon=":material/gavel:"):
-            variants = tuple(context.read(queries.task_variants, queue.task))
-            labels = {variant.id: context.label(variant, variants) for variant in variants}
+            labels = context.labelled(context.read(queries.task_variants, queue.task))
             pair = {"baseline": labels[decision.baseline], "candidate": labels[decision.candidate]}
             context.go("decide", task=queue.task, goal=decision.goal, **pair)
     elif done and context.read(comparisons.outlook, queue.task, tuple(queue.variants), rater=rater).size:

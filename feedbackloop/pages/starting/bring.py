@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,35 +78,31 @@ def _take(file: Path, name: str) -> None:
         )
         return
     st.markdown(f"This file holds {'votes' if name == 'votes' else FORMATS.get(name).what}.")
-    store = context.store()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         task = _task(file)
-        mark = f"{store.url} {file} {task} {name}"
-        kept, imported = st.session_state.get(IMPORTED, (None, None))
-        found: Imported | None = imported if kept == mark else None
-        if st.button("Import", type="secondary" if found else "primary", icon=":material/download_done:", key="import"):
-            with st.spinner("Reading and storing what is in it"):
-                found = import_file(file, store, task=task, format=name)
-            st.session_state[IMPORTED] = (mark, found)
-            st.rerun()
+        found = _imported(f"{file} {task} {name}", lambda: import_file(file, context.store(), task=task, format=name))
     if found is not None:
         _after(found, task, None)
 
 
 def _task(file: Path) -> str:
-    """A box for the feature that a file is about."""
-    tasks = context.read(queries.tasks) if context.store().exists() else []
-    stem = file.stem.partition("-")[2] if file.parent.name == files.FOLDER else file.stem
-    proposed = st.query_params.get("task") or files.safe_name(stem)
-    chosen = st.selectbox(
-        "Task",
-        list(dict.fromkeys([proposed, *tasks])),
-        accept_new_options=True,
-        key=f"bring-task-{file.name}",
-        width=280,
-        help="The feature that these answers are about; answers and votes of one task belong together",
-    )
-    return str(chosen or proposed)
+    return data.task(files.own_name(file), key=f"bring-task-{file.name}", width=280)
+
+
+def _imported(what: str, read: Callable[[], Imported]) -> Imported | None:
+    """A button that imports, and what came of it.
+
+    Args:
+        what: the import is made of, so that a change of it is a new one.
+    """
+    mark = f"{context.store().url} {what}"
+    kept, imported = st.session_state.get(IMPORTED, (None, None))
+    found: Imported | None = imported if kept == mark else None
+    if st.button("Import", type="secondary" if found else "primary", icon=":material/download_done:", key="import"):
+        with st.spinner("Reading and storing what is in it"):
+            st.session_state[IMPORTED] = (mark, read())
+        st.rerun()
+    return found
 
 
 def _take_linked() -> None:
@@ -175,19 +171,12 @@ def _preview(begin: Peek, chosen: Mapping[str, Role], mapping: AnswerMapping) ->
 
 
 def _import(file: Path, chosen: Mapping[str, Role], mapping: AnswerMapping) -> None:
-    store = context.store()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         task = _task(file)
-        imported: Imported | None = _done(file, chosen, task)
-        if st.button(
-            "Import", type="secondary" if imported else "primary", icon=":material/download_done:", key="import"
-        ):
-            with st.spinner("Reading and storing the answers"):
-                imported = _read(file, chosen, mapping, task)
-            st.session_state[IMPORTED] = (_mark(file, chosen, task), imported)
-            st.rerun()
+        imported = _imported(f"{file} {task} {sorted(chosen.items())}", lambda: _read(file, chosen, mapping, task))
     if imported is not None:
-        _after(imported, task, roles.first_case(roles.arranged(file, chosen, store), chosen, mapping))
+        source = roles.arranged(file, chosen, context.store())
+        _after(imported, task, roles.first_case(source, chosen, mapping))
 
 
 def _read(file: Path, chosen: Mapping[str, Role], mapping: AnswerMapping, task: str) -> Imported:
@@ -196,16 +185,6 @@ def _read(file: Path, chosen: Mapping[str, Role], mapping: AnswerMapping, task: 
     return import_answers(
         source, store, task=task, mapping=mapping, id_column=roles.id_column(chosen, same=source == file)
     )
-
-
-def _mark(file: Path, chosen: Mapping[str, Role], task: str) -> str:
-    """What an import was made of, so that a change of it is a new one."""
-    return f"{context.store().url} {file} {task} {sorted(chosen.items())}"
-
-
-def _done(file: Path, chosen: Mapping[str, Role], task: str) -> Imported | None:
-    mark, imported = st.session_state.get(IMPORTED, (None, None))
-    return imported if mark == _mark(file, chosen, task) else None
 
 
 def _after(imported: Imported, task: str, shown: str | None) -> None:

@@ -122,6 +122,21 @@ def _shown(path: str) -> str:
     return near if not near.startswith("..") else str(file)
 
 
+def task(proposed: str, *, key: str, width: int) -> str:
+    """A box for the feature that a file is about: what the address names, else what is proposed."""
+    tasks = context.read(queries.tasks) if context.store().exists() else []
+    first = st.query_params.get("task") or proposed
+    chosen = st.selectbox(
+        "Task",
+        list(dict.fromkeys([first, *tasks])),
+        accept_new_options=True,
+        key=key,
+        width=width,
+        help="The feature that is judged; answers and votes of one task belong together",
+    )
+    return str(chosen or first)
+
+
 def stamp(file: Path) -> tuple[int, int]:
     """Changes with the file's content: what reading it is remembered by."""
     found = file.stat()

@@ -73,6 +73,11 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", plain).strip("._-")[:60] or "file"
 
 
+def own_name(file: Path) -> str:
+    """What a file is called, as a name that is only a name: without its ending, and an upload without the digits in front."""
+    return safe_name(file.stem.partition("-")[2] if file.parent.name == FOLDER else file.stem)
+
+
 def uploaded(name: str, store: Store) -> Path | None:
     """The uploaded file of this name, if there is one."""
     folder = store.folder / FOLDER

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import streamlit as st
 
-from feedbackloop import queries
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.pages import answer, context
 from feedbackloop.pages.starting import data, trial
 from feedbackloop.pages.starting.data import FILE, Chosen
-from feedbackloop.pages.starting.files import FOLDER, safe_name
+from feedbackloop.pages.starting.files import own_name, safe_name
 from feedbackloop.pages.starting.variants import SLOTS, Drawn
 from feedbackloop.pages.wording import duration
 from feedbackloop.pipeline import charges, estimate, launch
@@ -56,18 +55,8 @@ def choose(chosen: Chosen, drawn: Drawn, settings: Settings) -> None:
 
 def _spec(chosen: Chosen, drawn: Drawn, settings: Settings) -> RunSpec | None:
     """What all three steps say together; none where that makes no sense, which is said."""
-    store = context.store()
-    tasks = context.read(queries.tasks) if store.exists() else []
-    proposed = st.query_params.get("task") or _task(chosen.file)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        task = st.selectbox(
-            "Task",
-            list(dict.fromkeys([proposed, *tasks])),
-            accept_new_options=True,
-            key=f"new-task-{chosen.file.name}",
-            width=240,
-            help="The feature that is judged; answers and votes of one task belong together",
-        )
+        task = data.task(_task(chosen.file), key=f"new-task-{chosen.file.name}", width=240)
         repeats = st.number_input("Times each row is asked", 1, 100, 1, key="new-repeats", width=170)
         budget = st.number_input(
             "Stop at (USD)", 0.01, None, None, 1.0, key="new-budget", placeholder="no limit", width=150
@@ -84,7 +73,7 @@ def _spec(chosen: Chosen, drawn: Drawn, settings: Settings) -> RunSpec | None:
         st.caption("One of the variants above makes no sense yet.")
         return None
     values = {
-        "task": str(task or proposed),
+        "task": task,
         "dataset": str(chosen.file),
         "id_column": chosen.id_column if chosen.id_column != "id" else None,
         "variants": [spec.model_dump(exclude_defaults=True) for spec in drawn.specs],
@@ -104,7 +93,7 @@ def _task(file: Path) -> str:
     """What this file was run for before, else its own name: rows of another kind are hardly another's task."""
     if (status := data.sources().get(file)) is not None:
         return status.run.task
-    return safe_name(file.stem.partition("-")[2] if file.parent.name == FOLDER else file.stem)
+    return own_name(file)
 
 
 def _told(spec: RunSpec, chosen: Chosen, settings: Settings) -> Estimate | None:
