@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -218,11 +219,16 @@ def migrate(connection: duckdb.DuckDBPyConnection, url: str) -> None:
     """
     connection.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'main'")
     present = {row[0] for row in connection.fetchall()}
+    if not present:
+        with _transaction(connection):
+            create_whole(connection)
+            create_views(connection)
+        return
     version = 0
     if "schema_version" in present:
         connection.execute("SELECT max(version) FROM schema_version")
         version = int(connection.fetchall()[0][0] or 0)
-    elif present:
+    if not version:
         raise StoreError(
             f"{url}: this DuckDB file holds other tables ({', '.join(sorted(present)[:3])}); choose another file for the store"
         )
@@ -243,24 +249,28 @@ def upgrade(connection: duckdb.DuckDBPyConnection, url: str, version: int, *, vi
             f"{url}: this store was written by a newer feedbackloop; upgrade with pip install -U feedbackloop"
         )
     for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
-        connection.begin()
-        try:
-            if number == 1:
-                connection.execute(_VERSIONS)
+        with _transaction(connection):
             step(connection)
             # Views hold no data: they are simply written anew with each version.
             if views:
                 create_views(connection)
             connection.execute("INSERT INTO schema_version (version) VALUES (?)", [number])
-            connection.commit()
-        except BaseException:
-            connection.rollback()
-            raise
+
+
+@contextlib.contextmanager
+def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    connection.begin()
+    try:
+        yield
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
 
 
 def create_whole(connection: duckdb.DuckDBPyConnection) -> None:
     """The tables of a new store as all the migrations together would make them, within a transaction of the caller's."""
-    connection.execute(_VERSIONS)
+    connection.execute("CREATE TABLE schema_version (version BIGINT, created_at TIMESTAMP DEFAULT current_timestamp)")
     create(connection)
     connection.execute("INSERT INTO schema_version (version) VALUES (?)", [len(MIGRATIONS)])
 
@@ -273,6 +283,3 @@ def create_views(connection: duckdb.DuckDBPyConnection, prefix: str = "") -> Non
     """
     for name, query in VIEWS.items():
         connection.execute(f"CREATE OR REPLACE VIEW {prefix}{name} AS {query.replace('{input}', _INPUT)}")
-
-
-_VERSIONS = "CREATE TABLE schema_version (version BIGINT, created_at TIMESTAMP DEFAULT current_timestamp)"

@@ -114,6 +114,14 @@ class Settings(Options):
         values |= {name: value for name, value in arguments.items() if value is not None}
         return parse(cls, values, str(file) if file.is_file() else "settings")
 
+    def limits_of(self, provider: str, limits: Limits) -> Limits:
+        """How a provider may be asked: as `limits` say, but for what a `limits` table of its own names."""
+        table = self.providers.get(provider)
+        own = table.limits if table else None
+        if own is None:
+            return limits
+        return limits.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
+
 
 def parse(model: type[Model], values: Any, place: str) -> Model:
     """`model(**values)` with the first fault as one sentence that says where it is.

@@ -50,11 +50,14 @@ def read_usage(usage: object) -> Usage:
     prompt = _first(figures, "prompt_tokens", "input_tokens")
     answer = _first(figures, "completion_tokens", "output_tokens")
     cached = _most(
-        _most(_count(asked, "cached_tokens"), _count(figures, "cached_tokens")),
-        _most(_count(figures, "prompt_cache_hit_tokens"), _count(figures, "cache_read_input_tokens")),
+        _count(asked, "cached_tokens"),
+        _count(figures, "cached_tokens"),
+        _count(figures, "prompt_cache_hit_tokens"),
+        _count(figures, "cache_read_input_tokens"),
     )
     written = _most(
-        _most(_count(asked, "cache_write_tokens"), _count(asked, "cache_creation_tokens")),
+        _count(asked, "cache_write_tokens"),
+        _count(asked, "cache_creation_tokens"),
         _count(figures, "cache_creation_input_tokens"),
     )
     reasoning = _most(
@@ -86,9 +89,9 @@ def _first(figures: Mapping[str, Any], *names: str) -> int | None:
     return next((count for name in names if (count := _count(figures, name)) is not None), None)
 
 
-def _most(one: int | None, other: int | None) -> int | None:
-    """The greater one: of two names for one figure, a gateway may leave one at 0."""
-    return max((count for count in (one, other) if count is not None), default=None)
+def _most(*counts: int | None) -> int | None:
+    """The greatest one: of several names for one figure, a gateway may leave some at 0."""
+    return max((count for count in counts if count is not None), default=None)
 
 
 def _count(figures: Mapping[str, Any], name: str) -> int | None:

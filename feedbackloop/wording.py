@@ -37,6 +37,18 @@ def milliseconds(value: float | None) -> str:
     return f"{value:.0f} ms" if value < 999.5 else f"{value / 1000:.1f} s"
 
 
+def duration(seconds: float) -> str:
+    """A stretch of time, roughly."""
+    if seconds < 9.95:
+        return f"{max(0.0, seconds):.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
 def ago(then: datetime, now: datetime) -> str:
     """How long ago."""
     seconds = (now - then).total_seconds()

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from feedbackloop import Store, queries
 from feedbackloop.bundled import bundled
 from feedbackloop.cli import app, main
-from feedbackloop.cli.wording import duration, printable
+from feedbackloop.cli.wording import printable
 from feedbackloop.identity import utcnow
-from feedbackloop.wording import ago, count, dollars, milliseconds, spend
+from feedbackloop.wording import ago, count, dollars, duration, milliseconds, spend
 
 HEAVY = (
     "pydantic",

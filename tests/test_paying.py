@@ -113,6 +113,17 @@ def test_the_lower_of_two_limits_counts(call, server):
     assert (code, len(server.requests)) == (0, 10)
 
 
+def test_of_a_retry_what_failed_is_said_and_asked_about_alone(call, server):
+    server.plan = ["bad_request", "bad_request"]
+    assert "asks again what failed (2)" in call("run", "spec.yaml", "--limit", "3")[1]
+    # It is finished, and has rows that were never asked: neither keeps from asking about these two.
+    retry = ("resume", "--retry-failed", "--limit", "0")
+    code, out = call(*retry, says="n\n")
+    assert "Estimate: 2 calls left" in out
+    assert (code, len(server.requests)) == (1, 6)
+    assert (call(*retry, "--yes")[0], len(server.requests)) == (1, 8)  # 1: the others are still to be asked
+
+
 @pytest.mark.parametrize(
     ("spec", "option", "limit"), [(None, None, None), (5, None, 5), (None, 2, 2), (5, 2, 2), (1, 2, 1)]
 )

@@ -94,7 +94,9 @@ def cost(
 def _show(found: Costs, url: str) -> None:
     from feedbackloop.cli import drawing
 
-    if not found.frame.empty:
+    if found.frame.empty:
+        drawing.say(f"{url}: nothing was spent here yet.")
+    else:
         rows = _dicts(found.frame)
         total = found.frame.drop(columns=found.by).sum().to_dict()
         columns: list[tuple[str, list[str]]] = [
@@ -106,16 +108,15 @@ def _show(found: Costs, url: str) -> None:
         columns.append(("spent", [_known(row["spent_usd"], row["unpriced"]) for row in [*rows, total]]))
         drawing.sums(columns)
         drawing.blank()
-        told = [
-            "input: cached and cache-write included" if total["cached_tokens"] or total["cache_write_tokens"] else ""
-        ]
-        told.append("output: reasoning included" if total["reasoning_tokens"] else "")
-        told.append("unpriced: calls at a price that nobody knows" if total["unpriced"] else "")
-        if told := [sentence for sentence in told if sentence]:
+        told = []
+        if total["cached_tokens"] or total["cache_write_tokens"]:
+            told.append("input: cached and cache-write included")
+        if total["reasoning_tokens"]:
+            told.append("output: reasoning included")
+        if total["unpriced"]:
+            told.append("unpriced: calls at a price that nobody knows")
+        if told:
             drawing.say("; ".join(told) + ".", "dim")
-    if found.frame.empty:
-        drawing.say(f"{url}: nothing was spent here yet.")
-    else:
         drawing.say(repr(found))
     if found.elsewhere:
         answers = count(found.elsewhere, "answer")

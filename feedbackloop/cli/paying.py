@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from feedbackloop.cli.wording import duration
 from feedbackloop.errors import FeedbackLoopError, SettingsError
-from feedbackloop.wording import count, dollars
+from feedbackloop.wording import count, dollars, duration
 
 if TYPE_CHECKING:
     from feedbackloop.pipeline.estimate import Estimate
@@ -72,13 +71,13 @@ def agree_to_resume(
     run: str | None,
     settings: Settings,
     *,
-    budget: float | None,
-    yes: bool,
-    unknown_price: bool,
     more: More,
     spec: RunSpec | None,
+    retry_failed: bool,
+    yes: bool,
+    unknown_price: bool,
 ) -> None:
-    """Say what is left of a run with what is added to it, and ask where it costs money.
+    """Say what is left of a run with what is added to it, and ask where it costs money; the arguments are those of `resume`.
 
     Raises:
         SettingsError: a price is not known, and that is not allowed.
@@ -88,14 +87,14 @@ def agree_to_resume(
     from feedbackloop.pipeline.estimate import estimate_rest
 
     try:
-        kept = queries.find_run(store, run, unfinished=True).run
-        found = estimate_rest(store, run, settings, more, spec)
+        kept = queries.find_run(store, run, unfinished=not retry_failed).run
+        more = more if spec is None else more.or_as_in(spec, kept)
+        found = estimate_rest(store, kept.id, settings, more, only_failed=retry_failed)
     except FeedbackLoopError:
         return  # going on with it meets the same
     if found is None or not found.calls:
         return
-    budget = spec.budget_usd if budget is None and spec is not None else budget
-    budget = kept.settings.get("budget_usd") if budget is None else budget
+    budget = kept.settings.get("budget_usd") if more.budget_usd is None else more.budget_usd
     left = None if budget is None else max(0.0, budget - queries.spent(store, kept.id))
     allowed = unknown_price or bool(kept.settings.get("allow_unknown_price", True))
     _agree(found, left, yes=yes, unknown_price=allowed)

@@ -56,13 +56,15 @@ def promote(  # noqa: PLR0917 - Typer passes options by name
     from feedbackloop.improve import policy as policies
 
     shares = _shares(share) if share else None
-    if variant is None and shares is None:
-        raise typer.BadParameter("name the VARIANT that is to answer, or say who gets what with --share")
+    if not variant:
+        if not shares:
+            raise typer.BadParameter("name the VARIANT that is to answer, or say who gets what with --share")
+        variant = max(shares, key=shares.__getitem__)
     opened, settings = open_store(store)
     made = policies.promote(
         opened,
         task,
-        variant or max(shares or {}, key=(shares or {}).__getitem__),
+        variant,
         weights=shares,
         canary=canary,
         segment=segment,

@@ -63,7 +63,6 @@ class Reporting:
     def settle(self, store: Store, run_id: str) -> int:
         """Write the files and say why the run is not good enough, if it is not; returns the exit code."""
         from feedbackloop import queries
-        from feedbackloop.cli import drawing
         from feedbackloop.reports import report
 
         graders = queries.find_run(store, run_id).run.settings.get("graders") or []
@@ -71,11 +70,8 @@ class Reporting:
         if not asked and not any(isinstance(grader, dict) and grader.get("required") for grader in graders):
             return 0
         outcome = report(store, run_id, *self.files, fail_under=self.fail_under)
-        for file in self.files:
-            drawing.say(f"Wrote {file}.")
         shortfalls = outcome.shortfalls(self.fail_under)
-        for reason in shortfalls:
-            drawing.say(f"Not good enough: {reason}.", "red")
+        _tell(self.files, shortfalls)
         return NOT_GOOD_ENOUGH if shortfalls else 0
 
 
@@ -96,7 +92,6 @@ def report(
       [cyan]feedbackloop report >> "$GITHUB_STEP_SUMMARY"[/]
       [cyan]feedbackloop report 3f2a --output results.html --output results.xml --fail-under 0.9[/]
     """
-    from feedbackloop.cli import drawing
     from feedbackloop.reports import markdown
     from feedbackloop.reports import report as write
 
@@ -104,11 +99,17 @@ def report(
     outcome = write(opened, run, *(output or ()), fail_under=fail_under)
     shortfalls = outcome.shortfalls(fail_under)
     if output:
-        for file in output:
-            drawing.say(f"Wrote {file}.")
-        for reason in shortfalls:
-            drawing.say(f"Not good enough: {reason}.", "red")
+        _tell(output, shortfalls)
     else:
         typer.echo(markdown(outcome, fail_under), nl=False)
     if shortfalls:
         raise typer.Exit(NOT_GOOD_ENOUGH)
+
+
+def _tell(files: Sequence[Path], shortfalls: Sequence[str]) -> None:
+    from feedbackloop.cli import drawing
+
+    for file in files:
+        drawing.say(f"Wrote {file}.")
+    for reason in shortfalls:
+        drawing.say(f"Not good enough: {reason}.", "red")

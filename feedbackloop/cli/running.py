@@ -11,8 +11,7 @@ import typer
 from feedbackloop.cli.options import StoreOption, open_store, same_store
 from feedbackloop.cli.paying import MaxCostOption, UnknownPriceOption, YesOption, agree_to_resume, agree_to_run, lower
 from feedbackloop.cli.reporting import FailUnderOption, OutputOption, Reporting
-from feedbackloop.cli.wording import duration
-from feedbackloop.wording import ago, count, spend
+from feedbackloop.wording import ago, count, duration, spend
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,16 +154,16 @@ def resume(  # noqa: PLR0917 - Typer passes options by name
 
     opened, settings = open_store(store)
     read = None if spec is None else load_spec(spec)
-    more = More(dataset=dataset, repeats=repeats, limit=limit)
+    more = More(dataset=dataset, repeats=repeats, limit=limit, budget_usd=max_cost)
     agree_to_resume(
         opened,
         run,
         settings,
-        budget=max_cost,
-        yes=yes,
-        unknown_price=allow_unknown_price,
         more=more,
         spec=read,
+        retry_failed=retry_failed,
+        yes=yes,
+        unknown_price=allow_unknown_price,
     )
     watch = Watch()
     _see(
@@ -185,6 +184,7 @@ def resume(  # noqa: PLR0917 - Typer passes options by name
         ),
         opened,
         store,
+        Reporting(),
     )
 
 
@@ -228,7 +228,7 @@ def status(
     _show(found, summary, failures, queries.check_errors(opened, found.run.id), store, steady=steady)
 
 
-def _see(watch: Watch, go: Going, store: Store, url: str | None, reporting: Reporting = Reporting()) -> None:  # noqa: B008 - frozen
+def _see(watch: Watch, go: Going, store: Store, url: str | None, reporting: Reporting) -> None:
     """Watch a run or a part of it to its end, and tell what came of it."""
     from feedbackloop import queries
     from feedbackloop.cli import drawing

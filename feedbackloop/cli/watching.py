@@ -14,9 +14,8 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from feedbackloop.cli.drawing import console
-from feedbackloop.cli.wording import duration
 from feedbackloop.pipeline import Progress, RunResult
-from feedbackloop.wording import spend
+from feedbackloop.wording import duration, spend
 
 PLAIN_EVERY_S = 5.0
 """Between two lines where there is no terminal to draw on."""
@@ -109,13 +108,15 @@ def _limits(progress: Progress) -> str:
     told = []
     for target, places in progress.places.items():
         pace = progress.paces.get(target)
-        limit = f"{places:,} at once" + (f" and {pace:,.0f}/s" if pace is not None and pace >= 10 else "")
-        if pace is not None and pace < 10:
-            limit += f" and {pace:.1f}/s"
+        limit = f"{places:,} at once" + ("" if pace is None else f" and {_rate(pace)}")
         told.append(limit if len(progress.places) == 1 else f"{target.partition(':')[2]} {limit}")
     refused = f" ({progress.refused:,} refused)" if progress.refused else ""
     late = f", {progress.late:,} late" if progress.late else ""
     return "; ".join(told) + refused + late if told else ""
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:,.0f}/s" if per_s >= 10 else f"{per_s:.1f}/s"
 
 
 def _figures(progress: Progress) -> str:
@@ -123,7 +124,7 @@ def _figures(progress: Progress) -> str:
     if progress.failed:
         parts.append(f"{progress.failed:,} failed")
     if progress.rate:
-        parts.append(f"{progress.rate:,.0f}/s" if progress.rate >= 10 else f"{progress.rate:.1f}/s")
+        parts.append(_rate(progress.rate))
     parts.append(spend(progress.spent_usd, progress.unpriced))
     if progress.waiting:
         return ", ".join([*parts, progress.waiting])

@@ -1,4 +1,4 @@
-"""Figures, times and other people's text as a terminal shows them."""
+"""Other people's text as a terminal shows it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,3 @@ def printable(text: Any, longest: int | None = None) -> str:
     """Somebody else's text on one line, without anything that a terminal would obey, cut at `longest` characters."""
     flat = _OBEYED.sub("\ufffd", " ".join(re.split(r"[\t\r\n]+", str(text)))).strip()
     return flat if longest is None or len(flat) <= longest else flat[: longest - 1].rstrip() + "…"
-
-
-def duration(seconds: float) -> str:
-    """A stretch of time, roughly."""
-    if seconds < 9.95:
-        return f"{max(0.0, seconds):.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"

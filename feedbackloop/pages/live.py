@@ -7,12 +7,11 @@ import streamlit as st
 from feedbackloop import queries
 from feedbackloop.identity import utcnow
 from feedbackloop.pages import answer, context
-from feedbackloop.pages.wording import duration
 from feedbackloop.pipeline import launch
 from feedbackloop.queries import RunState, RunStatus, overview
 from feedbackloop.queries.overview import LiveRun
 from feedbackloop.queries.states import HEARTBEAT_LATE
-from feedbackloop.wording import batches, count, spend
+from feedbackloop.wording import batches, count, duration, spend
 
 EVERY_S = 1.5
 """Between two looks at a run that goes on."""

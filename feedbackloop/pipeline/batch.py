@@ -21,10 +21,9 @@ from feedbackloop.models import AIRequest, AIResponse, Case, ProcessingStatus, R
 from feedbackloop.pipeline.batch_answers import taken_in, unsaid
 from feedbackloop.pipeline.cells import Cell
 from feedbackloop.pipeline.engine import failure
-from feedbackloop.pipeline.part import BACKLOG, TICK_S, Part
+from feedbackloop.pipeline.part import TICK_S, Part, cell_mark
 from feedbackloop.pipeline.progress import Progress
 from feedbackloop.pipeline.resilience import CALL, Call
-from feedbackloop.pipeline.spending import worst_cost
 from feedbackloop.pricing import BatchPrices
 from feedbackloop.providers import batches as limits
 from feedbackloop.providers import model_name
@@ -115,7 +114,7 @@ class BatchPart(Part):
                 await self._close(batch)
                 continue
             for request in requests:
-                self._awaited.add(_cell(request))
+                self._awaited.add(cell_mark(request))
                 if request.key:
                     self._twins.setdefault(request.key, [])
             if batch.stage == "made" and not self._stopping():
@@ -124,7 +123,7 @@ class BatchPart(Part):
     async def _draft(self, cell: Cell) -> None:
         """Put a cell into the next batch, unless its answer is known or on its way."""
         request, model = cell.request, cell.models[0]
-        if _cell(request) in self._awaited:
+        if cell_mark(request) in self._awaited:
             return
         if self.engine.answers is not None and request.key:
             if self.engine.answers.get(request.key):
@@ -142,7 +141,6 @@ class BatchPart(Part):
         draft = self._drafts.setdefault(model, Draft())
         if len(draft.requests) >= self._most or (draft.requests and draft.size + len(line) > limits.MAX_BYTES):
             await self._submit_draft(model)
-            draft = self._drafts.setdefault(model, Draft())
         if not await self._afford(worst):
             return
         draft = self._drafts.setdefault(model, Draft())
@@ -158,10 +156,7 @@ class BatchPart(Part):
     async def _afford(self, worst_usd: float) -> bool:
         """Whether one more may be asked; where only batches on their way stand against it, that is known once they are back."""
         purse = self.engine.purse
-        if purse.limit_usd is None:
-            return True
-        drafted = sum(draft.worst_usd for draft in self._drafts.values())
-        if purse.spent_usd + purse.reserved_usd + drafted + worst_usd <= purse.limit_usd:
+        if sum(draft.worst_usd for draft in self._drafts.values()) + worst_usd <= self._left_usd():
             return True
         await self._submit_drafts()
         while self.open and not self._stopping() and self._left_usd() < worst_usd:
@@ -243,7 +238,7 @@ class BatchPart(Part):
 
     async def _give_back(self, batch: Batch, requests: Sequence[AIRequest]) -> None:
         await self._close(batch)
-        self._awaited.difference_update(map(_cell, requests))
+        self._awaited.difference_update(map(cell_mark, requests))
         for request in requests:
             self._twins.pop(request.key or "", None)
 
@@ -291,7 +286,7 @@ class BatchPart(Part):
         known = await self._cases(requests)
         await self._close(batch)
         for request in requests:
-            self._awaited.discard(_cell(request))
+            self._awaited.discard(cell_mark(request))
             metadata = {name: value for name, value in request.metadata.items() if name != "batch"}
             anew = request.model_copy(update={"id": new_id(), "metadata": metadata, "created_at": self.clock.utc()})
             self._again += [
@@ -303,8 +298,7 @@ class BatchPart(Part):
         """Take in what a batch that has ended holds; what it says nothing of has failed."""
         api = self._apis[batch.model]
         # What of it was taken in before a connection broke must be seen below.
-        while self.writer.backlog and self.writer.error is None:
-            await asyncio.sleep(0.01)
+        await self._written(but=0)
         missing = {
             request.id: request for request in await asyncio.to_thread(unanswered, self.store, self.run.id, batch.label)
         }
@@ -325,8 +319,7 @@ class BatchPart(Part):
                 except ProviderError as error:
                     outcome = error
                 await self._take_in(batch, request, known[str(request.case_id)], outcome)
-                while self.writer.backlog > BACKLOG and self.writer.error is None:
-                    await asyncio.sleep(0.01)
+                await self._written()
         for request in missing.values():
             await self._take_in(batch, request, known[str(request.case_id)], unsaid(batch, state, broken))
         await self._close(batch)
@@ -365,8 +358,7 @@ class BatchPart(Part):
             await self.clock.sleep(min(left, TICK_S))
 
     def _worst(self, request: AIRequest) -> float:
-        provider = self.engine.provider(request.model)
-        return worst_cost(request, self._prices, getattr(provider, "base_url", None))
+        return self.engine.worst(request, self._prices)
 
     def _open_ones(self) -> list[dict[str, Any]]:
         return [
@@ -385,14 +377,10 @@ class BatchPart(Part):
     def _progress(self) -> Progress:
         return replace(super()._progress(), waiting=batches(self._open_ones()))
 
-    def _notes(self, checked: Checked, *, resuming: bool) -> tuple[str, ...]:
-        notes = super()._notes(checked, resuming=resuming)
+    def _notes(self, checked: Checked) -> tuple[str, ...]:
+        notes = super()._notes(checked)
         if self.run.settings.get("stream"):
             notes += ("nothing is streamed in a batch: no time to the first token is recorded",)
         if named := ", ".join(variant.name for variant in self.variants if variant.fallbacks):
             notes += (f"fallbacks are not asked in a batch ({named}): what fails is asked again by `resume`",)
         return notes
-
-
-def _cell(request: AIRequest) -> int:
-    return hash((request.case_id, request.variant_id, request.repeat, request.key))

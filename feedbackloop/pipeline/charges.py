@@ -13,8 +13,8 @@ from feedbackloop.pricing import Prices, Tokens
 from feedbackloop.providers import Provider, create, model_name, provider_name
 from feedbackloop.settings import Settings
 
-UNPAID = frozenset({"simulated", "recorded", "python"})
-"""Providers that ask nobody who would want money for it, as far as feedbackloop can see."""
+MADE_UP = frozenset({"simulated", "recorded"})
+"""Providers that ask nobody."""
 
 _SOME = Tokens(1, 1)
 
@@ -26,7 +26,7 @@ def is_paid(name: str, provider: Provider) -> bool:
         name: what it is called in `provider:model`.
         provider: whose `base_url` tells where it is asked.
     """
-    if name in UNPAID or not getattr(provider, "live", True) or getattr(provider, "takes_inputs", False):
+    if name in MADE_UP or not getattr(provider, "live", True) or getattr(provider, "takes_inputs", False):
         return False
     return not _is_here(getattr(provider, "base_url", None))
 

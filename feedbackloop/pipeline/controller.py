@@ -21,7 +21,7 @@ from feedbackloop.errors import RateLimited
 from feedbackloop.models import AIRequest, AIResponse
 from feedbackloop.pipeline.pacing import Bucket, Pace, told
 from feedbackloop.pipeline.resilience import CALL, Clock
-from feedbackloop.pipeline.spending import CHARACTERS_PER_TOKEN, prompt_size
+from feedbackloop.pipeline.spending import prompt_size
 from feedbackloop.providers import Allowance, Provider
 from feedbackloop.settings import Limits
 
@@ -32,6 +32,8 @@ DOUBLING_S = 0.25
 CUT = 0.8
 REGROWTH = 0.25
 """Places that an answer adds after the first refusal; before it adds one, which doubles them with every round of answers."""
+FEWEST_CHARACTERS_PER_TOKEN = 3.0
+"""Fewer than usual text has: until its answer tells, a prompt rather counts as more tokens than it is."""
 
 
 @dataclass(order=True)
@@ -272,7 +274,7 @@ class RateLimit:
     async def complete(self, request: AIRequest) -> AIResponse:
         """The inner answer, once there was a place for it."""
         rates = self._controller.gate(request.model).rates
-        tokens = prompt_size(request) / CHARACTERS_PER_TOKEN if rates else 0.0
+        tokens = prompt_size(request) / FEWEST_CHARACTERS_PER_TOKEN if rates else 0.0
         gate = await self._controller.enter(request.model, request.priority, tokens)
         sent_at = gate.clock.now()
         try:

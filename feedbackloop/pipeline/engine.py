@@ -154,9 +154,13 @@ class Engine:
             self._providers[name] = self._wrap(provider) if self._wrap else provider
         return self._providers[name]
 
-    def worst(self, request: AIRequest) -> float:
-        """The most USD that one attempt at a request can cost; 0 where the price is unknown."""
-        return worst_cost(request, self._prices, getattr(self.provider(request.model), "base_url", None))
+    def worst(self, request: AIRequest, prices: Prices | None = None) -> float:
+        """The most USD that one attempt at a request can cost; 0 where the price is unknown.
+
+        Args:
+            prices: other ones than those of calls.
+        """
+        return worst_cost(request, prices or self._prices, getattr(self.provider(request.model), "base_url", None))
 
     def live(self, model: str) -> bool:
         """Whether a model's answers are made now, rather than replayed."""
@@ -198,11 +202,7 @@ class Engine:
         return Retry(Validate(target), limits.retries, clock, self._chance)
 
     def _limits_of(self, model: str) -> Limits:
-        table = self.settings.providers.get(provider_name(model, self.settings))
-        own = table.limits if table else None
-        if own is None:
-            return self.limits
-        return self.limits.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
+        return self.settings.limits_of(provider_name(model, self.settings), self.limits)
 
 
 @dataclass(frozen=True)

@@ -10,28 +10,26 @@ from feedbackloop import queries
 from feedbackloop.datasets import open_dataset, survey
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.models import Case, Message
-from feedbackloop.pipeline.charges import unknown_prices
+from feedbackloop.pipeline.charges import MADE_UP, unknown_prices
 from feedbackloop.pipeline.extending import More, extended
 from feedbackloop.pricing import BatchPrices, Prices, Tokens
 from feedbackloop.prompts import Prompt
 from feedbackloop.providers import create, model_name, provider_name
 from feedbackloop.providers.simulated import Behaviour, SimulatedProvider
-from feedbackloop.queries.costs import finished_by_variant
+from feedbackloop.queries.costs import ended_by_variant
 from feedbackloop.queries.overview import ModelHistory, model_history
 from feedbackloop.settings import Limits, Settings, parse
 from feedbackloop.spec import RunSpec, TaskSpec, VariantSpec
 from feedbackloop.stats.planning import USUAL_TIE_RATE, detectable_effect
 from feedbackloop.store import Store
 
-CHARACTERS_PER_TOKEN = 4.0
-"""Of usual text; some languages and code have fewer."""
+USUAL_CHARACTERS_PER_TOKEN = 4.0
+"""Some languages and code have fewer."""
 ASSUMED_OUTPUT_TOKENS = 250.0
 ASSUMED_LATENCY_MS = 3_000.0
 """Of models that have answered nothing yet."""
 LOCAL_CALLS_PER_S = 2_000.0
 """What simulated and recorded answers come at."""
-_MADE_UP = frozenset({"simulated", "recorded"})
-"""Providers that ask nobody."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def estimate_spec(spec: RunSpec, store: Store, settings: Settings, *, limit: int
 
 
 def estimate_rest(
-    store: Store, run_id: str | None, settings: Settings, more: More | None = None, spec: RunSpec | None = None
+    store: Store, run_id: str | None, settings: Settings, more: More | None = None, *, only_failed: bool = False
 ) -> Estimate | None:
     """Guess what is left of a run; None where its dataset was given from Python.
 
@@ -139,7 +137,8 @@ def estimate_rest(
         store: where the run is.
         run_id: the beginning of its id; by default the newest run that is not finished.
         settings: prices and limits.
-        more, spec: what is added to it, as in `resume`.
+        more: what is added to it.
+        only_failed: only the cells that have failed are asked.
 
     Raises:
         SettingsError: that cannot be added.
@@ -147,8 +146,7 @@ def estimate_rest(
         DatasetError, PromptError, UnknownName: as for `estimate_spec`.
     """
     begun = queries.find_run(store, run_id, unfinished=True).run
-    more = (more or More()) if spec is None else (more or More()).or_as_in(spec, begun)
-    made = extended(begun, queries.variants(store, begun.variants), more)
+    made = extended(begun, queries.variants(store, begun.variants), more or More())
     run, variants, kept = made.run, made.variants, made.run.settings
     if kept.get("source") is None:
         return None
@@ -164,11 +162,13 @@ def estimate_rest(
         executor=kept.get("executor") or "async",
         base=Path(kept.get("base") or Path.cwd()),
     )
-    finished = finished_by_variant(store, run.id)
-    done = {variant.name: finished.get(variant.id, 0) for variant in variants}
     found = survey(open_dataset(rest.dataset_path, id_column=rest.id_column), rest.limit)
+    whole, ended, left = found.cases * run.repeats, ended_by_variant(store, run.id), {}
+    for variant in variants:
+        finished, failed = ended.get(variant.id, (0, 0))
+        left[variant.name] = min(failed, whole) if only_failed else max(0, whole - finished)
     settings = settings.model_copy(update={"base": rest.base})
-    return estimate(rest, store, settings, cases=found.cases, sample=found.sample, exact=found.exact, done=done)
+    return estimate(rest, store, settings, cases=found.cases, sample=found.sample, exact=found.exact, left=left)
 
 
 def estimate(
@@ -179,7 +179,7 @@ def estimate(
     cases: int,
     sample: Sequence[Case],
     exact: bool = True,
-    done: Mapping[str, int] | None = None,
+    left: Mapping[str, int] | None = None,
 ) -> Estimate:
     """Guess what a spec comes to.
 
@@ -190,7 +190,7 @@ def estimate(
         cases: how many there are in all.
         sample: some of them, which the prompts are measured on.
         exact: whether the cases were counted.
-        done: answers that there are already, by variant.
+        left: how often each variant is still to be asked, by its name; by default all cases are put to it.
 
     Raises:
         PromptError: a prompt does not compile or fails on a case.
@@ -203,12 +203,12 @@ def estimate(
     made = []
     seconds = 0.0
     for variant, model in zip(spec.variants, models, strict=True):
-        calls = max(0, cases * spec.repeats - (done or {}).get(variant.name, 0))
+        calls = cases * spec.repeats if left is None else left[variant.name]
         past = history.get(model, ModelHistory(None, None))
         provider = provider_name(model, settings)
         output = _output_tokens(variant, past)
         one = Tokens(round(_input_tokens(variant, sample, settings)), round(output))
-        cost = 0.0 if provider in _MADE_UP else _cost(prices, model, one, settings)
+        cost = 0.0 if provider in MADE_UP else _cost(prices, model, one, settings)
         made.append(
             VariantEstimate(
                 name=variant.name,
@@ -217,10 +217,10 @@ def estimate(
                 input_tokens=one.input * calls,
                 output_tokens=one.output * calls,
                 cost_usd=None if cost is None else cost * calls,
-                known=past.output_tokens is not None or provider in _MADE_UP,
+                known=past.output_tokens is not None or provider in MADE_UP,
             )
         )
-        limits = _limits(spec.limits or settings.limits, provider, settings)
+        limits = settings.limits_of(provider, spec.limits or settings.limits)
         seconds += _seconds(variant, provider, past, limits, calls=calls, tokens=(one.input + one.output) * calls)
     asked = (model for variant in spec.variants for model in (variant.model, *variant.fallbacks))
     return Estimate(cases, spec.repeats, tuple(made), seconds, unknown_prices(asked, settings), exact, by_batch)
@@ -269,7 +269,7 @@ def _input_tokens(variant: VariantSpec, sample: Sequence[Case], settings: Settin
         return 0.0
     prompt = Prompt.of(variant.record())
     sizes = [sum(len(str(message.get("content") or "")) for message in prompt.render(case)) for case in sample]
-    return sum(sizes) / len(sizes) / CHARACTERS_PER_TOKEN
+    return sum(sizes) / len(sizes) / USUAL_CHARACTERS_PER_TOKEN
 
 
 def _output_tokens(variant: VariantSpec, past: ModelHistory) -> float:
@@ -292,19 +292,11 @@ def _cost(prices: Prices, model: str, tokens: Tokens, settings: Settings) -> flo
     return prices.cost(model, tokens, base_url=getattr(provider, "base_url", None))
 
 
-def _limits(limits: Limits, provider: str, settings: Settings) -> Limits:
-    table = settings.providers.get(provider)
-    own = table.limits if table else None
-    if own is None:
-        return limits
-    return limits.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
-
-
 def _seconds(
     variant: VariantSpec, provider: str, past: ModelHistory, limits: Limits, *, calls: int, tokens: float
 ) -> float:
     """One variant's share of the time: all of a run's calls share its places."""
-    if provider in _MADE_UP and not variant.params.get("realtime"):
+    if provider in MADE_UP and not variant.params.get("realtime"):
         return calls / LOCAL_CALLS_PER_S
     each = past.latency_ms if past.latency_ms is not None else ASSUMED_LATENCY_MS
     waits = [each / 1000 * max(calls / limits.concurrency, 1.0)]

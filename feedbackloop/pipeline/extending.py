@@ -25,6 +25,8 @@ class More:
     limit: int | None = None
     """The first so many rows; 0 takes all."""
     limits: Limits | None = None
+    budget_usd: float | None = None
+    """For the whole run, what it spent before included."""
 
     def or_as_in(self, spec: RunSpec, run: Run) -> More:
         """This, and for what it leaves open what a spec says now.
@@ -44,6 +46,7 @@ class More:
             repeats=said if self.repeats is None else self.repeats,
             limit=(spec.limit or 0) if self.limit is None else self.limit,
             limits=self.limits or spec.limits,
+            budget_usd=spec.budget_usd if self.budget_usd is None else self.budget_usd,
         )
 
 
@@ -90,5 +93,7 @@ def extended(run: Run, known: Sequence[Variant], more: More) -> Extended:
         settings["limit"] = more.limit or None
     if more.limits is not None:
         settings["limits"] = more.limits.model_dump(exclude_defaults=True)
+    if more.budget_usd is not None:
+        settings["budget_usd"] = more.budget_usd
     changed = {"variants": [variant.id for variant in variants], "repeats": repeats, "settings": settings}
     return Extended(run.model_copy(update=changed), variants)

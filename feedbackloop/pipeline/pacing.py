@@ -100,9 +100,10 @@ class Pace:
     """Requests a second that a target bears, found out from its refusals; without one there is no such limit.
 
     The first refusal comes when far too much is under way: nothing is sent for a moment, until the others have come in too, and
-    what was borne is the first pace. That is done again whenever many are refused. From then on a refusal takes off little, and the pace grows by a hundredth a second, ever
-    faster when it is left alone. So it stays within a few hundredths of the limit, at the price of one refusal in a hundred or
-    two. A target that refuses everything is given pauses instead: that tells nothing of how much it bears when it is open.
+    what was borne is the first pace. That is done again whenever many are refused. From then on a refusal takes off little, and
+    the pace grows by a hundredth a second, ever faster when it is left alone. So it stays within a few hundredths of the limit,
+    at the price of one refusal in a hundred or two. A target that refuses everything is given pauses instead: that tells nothing
+    of how much it bears when it is open.
     """
 
     def __init__(self, now: float) -> None:
@@ -185,7 +186,7 @@ class Pace:
             self._young = now - self._began < YOUNG_S
             self._weighing_s = max(now - (self._began if self._young else self._cut_at), SHORTEST_S)
             return self._pause(now, PAUSE_S if named_s is None else named_s)
-        if bucket is not None and not self._answers:
+        if not self._answers:
             self._pause_s = min(max(self._pause_s * 2, PAUSE_S), PAUSE_MAX_S)
             return self._pause(now, self._pause_s if named_s is None else named_s)
         lately = self._lately.per_s(now)

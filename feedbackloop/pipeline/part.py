@@ -56,7 +56,6 @@ class Part:
 
     store: Store
     run: Run
-    task: Task | None
     variants: Sequence[Variant]
     dataset: Dataset
     graders: Sequence[Grader]
@@ -64,8 +63,10 @@ class Part:
     clock: Clock
     progress: Callable[[Progress], None] | None
     stop: asyncio.Event
+    task: Task | None = None
+    """As it is to be from now on; none leaves it as the store has it."""
     before: Run | None = None
-    """How the store has the run, when going on with it."""
+    """How the store has the run, when going on with it; none at its start."""
     only_failed: bool = False
     """Ask none of the cells that were never asked."""
 
@@ -82,7 +83,7 @@ class Part:
         self.left: list[Record] = []
         """Answers that came when the store had just refused; written at the end, if it can be."""
 
-    async def go(self, *, resuming: bool) -> RunResult:
+    async def go(self) -> RunResult:
         """Ask, grade and store what is missing.
 
         Raises:
@@ -94,19 +95,19 @@ class Part:
         # In a thread, so that Ctrl-C and the progress of others are not held up by a large file.
         checked = await asyncio.to_thread(self.dataset.check, lambda case: _render(asking, case))
         self.total = checked.cases * len(asking) * self.run.repeats
-        notes = self._notes(checked, resuming=resuming)
+        notes = self._notes(checked)
         self.reusable = queries.reusable_keys(self.store) if self.engine.answers and self.store.exists() else set()
         self.run = self.run.model_copy(update={"fingerprint": checked.fingerprint})
         self.started = self._event("started")
         self.store.append(
-            [*self._opening(resuming=resuming), self.started],
+            [*self._opening(), self.started],
             # Of two that would go on with it at once, the second finds the first one's event.
             unless=lambda connection: queries.refuse_if_running(connection, self.run.id),
         )
-        self.done = queries.finished_cells(self.store, self.run.id) if resuming else set()
+        self.done = queries.finished_cells(self.store, self.run.id) if self.before else set()
         self.failed = failed_cells(self.store, self.run.id) if self.only_failed else set()
         # The budget is the run's, and not each part's anew.
-        if resuming:
+        if self.before:
             self._count_spent()
         self.known = queries.known_cases(self.store)
         self.cells = cells(
@@ -184,8 +185,12 @@ class Part:
             await self._answer(self.ready.popleft())
             # Providers that answer from memory never wait for anything; others want their turn all the same.
             await asyncio.sleep(0)
-            while self.writer.backlog > BACKLOG and self.writer.error is None:
-                await asyncio.sleep(0.01)
+            await self._written()
+
+    async def _written(self, but: int = BACKLOG) -> None:
+        """Wait until all but so many of the records are in the store, or it has refused."""
+        while self.writer.backlog > but and self.writer.error is None:
+            await asyncio.sleep(0.01)
 
     async def _fill(self) -> bool:
         """Put the next missing cells into `ready`, and known answers to them at hand; false at the end of the dataset."""
@@ -261,17 +266,17 @@ class Part:
             self.left += records
 
     def _is_done(self, request: AIRequest) -> bool:
-        return hash((request.case_id, request.variant_id, request.repeat, request.key)) in self.done
+        return cell_mark(request) in self.done
 
     def _has_failed(self, request: AIRequest) -> bool:
         return hash((request.case_id, request.variant_id, request.repeat)) in self.failed
 
-    def _opening(self, *, resuming: bool) -> list[Record]:
+    def _opening(self) -> list[Record]:
         """What the store must know before the first answer: names and tasks that are new or have changed, and the run."""
         records: list[Record] = []
         names = {variant.id: variant.name for variant in queries.variants(self.store)} if self.store.exists() else {}
         records += [variant for variant in self.variants if names.get(variant.id) != variant.name]
-        if resuming:
+        if self.before:
             changed = self.run != self.before
             return [*records, self.run.model_copy(update={"created_at": self.clock.utc()})] if changed else records
         known = queries.task(self.store, self.run.task) if self.store.exists() else None
@@ -280,14 +285,14 @@ class Part:
             records.append(wanted)
         return [*records, self.run]
 
-    def _notes(self, checked: Checked, *, resuming: bool) -> tuple[str, ...]:
+    def _notes(self, checked: Checked) -> tuple[str, ...]:
         notes = []
         if checked.repeated_count:
             line, first = checked.repeated[0]
             notes.append(
                 f"{self.dataset.name}: {checked.repeated_count} repeated rows count once (line {line} repeats line {first})"
             )
-        if resuming and checked.fingerprint != self.run.fingerprint:
+        if self.before and checked.fingerprint != self.run.fingerprint:
             notes.append(f"{self.dataset.name} has changed since the run began: only what is new or changed is asked")
         return tuple(notes)
 
@@ -372,6 +377,11 @@ class Part:
         # Whether a process lives can be told on its own machine only.
         counts["host"] = socket.gethostname()
         return RunEvent(run_id=self.run.id, kind=kind, pid=os.getpid(), counts=counts, created_at=self.clock.utc())
+
+
+def cell_mark(request: AIRequest) -> int:
+    """Hash of the cell that a request is for, and of what it asks: whether it is answered, `queries.finished_cells` tells."""
+    return hash((request.case_id, request.variant_id, request.repeat, request.key))
 
 
 def _render(asking: Sequence[Asking], case: Case) -> None:

@@ -361,8 +361,8 @@ class Timeout:
         call = CALL.get()
         call.cut = None
         call.tried.append(late.attempts[0])
-        if feed := CALL.get().feed:
-            feed.ended(late.attempts[0])
+        if call.feed:
+            call.feed.ended(late.attempts[0])
         return late
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from feedbackloop import queries
-from feedbackloop.datasets import open_dataset
+from feedbackloop.datasets import Dataset, open_dataset
 from feedbackloop.errors import SettingsError, StoreError, UnknownName
 from feedbackloop.graders import create
 from feedbackloop.identity import utcnow
@@ -124,22 +124,21 @@ async def run(
         git_commit=_git_commit(settings.base),
         created_at=clock.utc(),
     )
-    engine = Engine(settings, limits=limits, budget_usd=budget_usd, cache=cache, stream=stream, wrap=wrap, clock=clock)
-    if not allow_unknown_price:
-        refuse_unknown_prices(records, engine)
-    part = made_by(
+    return await _go(
+        made,
+        records,
+        opened,
+        graders,
+        made_by=made_by,
         store=Store(store) if isinstance(store, str | os.PathLike) else store,
-        run=made,
         task=task if isinstance(task, Task) else None,
-        variants=records,
-        dataset=opened.head(limit) if limit else opened,
-        graders=[create(grader, settings.base) for grader in graders],
-        engine=engine,
-        clock=clock,
+        allow_unknown_price=allow_unknown_price,
+        settings=settings,
         progress=progress,
-        stop=stop or asyncio.Event(),
+        stop=stop,
+        wrap=wrap,
+        clock=clock,
     )
-    return await part.go(resuming=False)
 
 
 async def run_spec(
@@ -160,8 +159,7 @@ async def run_spec(
         variants: in place of the spec's, such as some of them.
     """
     settings = (settings or Settings.load()).model_copy(update={"base": spec.base})
-    options.setdefault("limit", spec.limit)
-    if options["limit"] is None:
+    if options.get("limit") is None:
         options["limit"] = spec.limit
     return await run(
         spec.dataset_path if dataset is None else dataset,
@@ -223,14 +221,14 @@ async def resume(
         StoreError: there is no such run.
         DatasetError, SettingsError: as in `run`.
     """
-    _check_numbers(repeats=1, limit=None, priority=5, budget_usd=budget_usd)
+    _check_numbers(limit=limit or None, budget_usd=budget_usd)
     status = queries.find_run(store, run_id, unfinished=not retry_failed)
     kept = status.run.settings
     if status.state == "running":
         raise queries.still_running(status.run.id)
     if "imported" in kept:
         raise StoreError(f"run {status.run.id[:8]} holds answers made elsewhere; import them again to complete it")
-    more = More(dataset, id_column, _variants(variants) if variants else (), repeats, limit, limits)
+    more = More(dataset, id_column, _variants(variants) if variants else (), repeats, limit, limits, budget_usd)
     if spec is not None:
         more = more.or_as_in(spec, status.run)
     base = Path(kept.get("base") or Path.cwd())
@@ -246,42 +244,77 @@ async def resume(
                 f"run {status.run.id[:8]} had graders given from Python; give them again: resume(..., graders=...)"
             )
         graders = kept.get("graders") or []
-    said = spec.budget_usd if spec is not None and budget_usd is None else budget_usd
-    budget = kept.get("budget_usd") if said is None else said
     made = extended(status.run, queries.variants(store, status.run.variants), more)
     going = made.run.settings
     opened = open_dataset(source, id_column=going.get("id_column"))
-    limit = going.get("limit")
-    clock = clock or Clock()
+    if allow_unknown_price is None:
+        # Runs that began before prices were asked for have nothing written down, and may go on.
+        allow_unknown_price = kept.get("allow_unknown_price", True)
+    return await _go(
+        made.run.model_copy(update={"dataset": opened.name, "settings": going | {"source": opened.source}}),
+        made.variants,
+        opened,
+        graders,
+        made_by=_executor(kept.get("executor") or "async", wrap),
+        store=store,
+        before=status.run,
+        only_failed=retry_failed,
+        allow_unknown_price=allow_unknown_price,
+        settings=settings,
+        progress=progress,
+        stop=stop,
+        wrap=wrap,
+        clock=clock or Clock(),
+    )
+
+
+async def _go(
+    run: Run,
+    variants: Sequence[Variant],
+    dataset: Dataset,
+    graders: Sequence[Any],
+    *,
+    made_by: type[Part],
+    store: Store,
+    task: Task | None = None,
+    before: Run | None = None,
+    only_failed: bool = False,
+    allow_unknown_price: bool,
+    settings: Settings,
+    progress: Callable[[Progress], None] | None,
+    stop: asyncio.Event | None,
+    wrap: Callable[[Provider], Provider] | None,
+    clock: Clock,
+) -> RunResult:
+    """Ask as a run's own settings say, from its start or on from `before`; the arguments are those of `run`, `resume` and `Part`."""
+    kept = run.settings
+    limit = kept.get("limit")
     engine = Engine(
         settings,
-        limits=Limits.model_validate(going.get("limits") or {}),
-        budget_usd=budget,
+        limits=Limits.model_validate(kept.get("limits") or {}),
+        budget_usd=kept.get("budget_usd"),
         cache=bool(kept.get("cache", True)),
         stream=bool(kept.get("stream")),
         wrap=wrap,
         clock=clock,
     )
-    # Runs that began before prices were asked for have nothing written down, and may go on.
-    if not (kept.get("allow_unknown_price", True) if allow_unknown_price is None else allow_unknown_price):
-        refuse_unknown_prices(made.variants, engine)
-    part = _executor(kept.get("executor") or "async", wrap)(
+    if not allow_unknown_price:
+        refuse_unknown_prices(variants, engine)
+    part = made_by(
         store=store,
-        run=made.run.model_copy(
-            update={"dataset": opened.name, "settings": going | {"source": opened.source, "budget_usd": budget}}
-        ),
-        before=status.run,
-        only_failed=retry_failed,
-        task=None,
-        variants=made.variants,
-        dataset=opened.head(limit) if limit else opened,
-        graders=[create(grader, base) for grader in graders],
+        run=run,
+        task=task,
+        before=before,
+        only_failed=only_failed,
+        variants=variants,
+        dataset=dataset.head(limit) if limit else dataset,
+        graders=[create(grader, settings.base) for grader in graders],
         engine=engine,
         clock=clock,
         progress=progress,
         stop=stop or asyncio.Event(),
     )
-    return await part.go(resuming=True)
+    return await part.go()
 
 
 def _executor(name: str, wrap: Callable[[Provider], Provider] | None) -> type[Part]:
@@ -310,7 +343,7 @@ def _variants(given: Sequence[Variant | VariantSpec | Mapping[str, Any]]) -> lis
     return records
 
 
-def _check_numbers(*, repeats: int, limit: int | None, priority: int, budget_usd: float | None) -> None:
+def _check_numbers(*, limit: int | None, budget_usd: float | None, repeats: int = 1, priority: int = 5) -> None:
     if repeats < 1:
         raise SettingsError(f"repeats is {repeats}; it must be at least 1")
     if limit is not None and limit < 1:

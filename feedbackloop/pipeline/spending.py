@@ -16,14 +16,9 @@ from feedbackloop.pipeline.resilience import CALL, Clock
 from feedbackloop.pipeline.streaming import Feed
 from feedbackloop.pricing import Prices, Tokens, spent
 from feedbackloop.providers import Provider
-from feedbackloop.providers.endpoint import scrub
+from feedbackloop.providers.endpoint import DEFAULT_MAX_TOKENS, scrub
 from feedbackloop.usage import read_usage
 from feedbackloop.wording import dollars
-
-CHARACTERS_PER_TOKEN = 3.0
-"""Fewer than usual text has."""
-
-DEFAULT_MAX_TOKENS = 2048
 
 COUNTS = ("tokens_used", "input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
 

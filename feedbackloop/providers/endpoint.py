@@ -32,6 +32,8 @@ from feedbackloop.providers import Allowance, Quota
 from feedbackloop.settings import ProviderSettings
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
+DEFAULT_MAX_TOKENS = 2048
+"""How long an answer may be where its request does not say."""
 PLACEHOLDER_KEY = "no-key"
 """Sent to an endpoint that wants no key: the SDK insists on one."""
 

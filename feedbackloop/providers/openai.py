@@ -36,12 +36,10 @@ from feedbackloop.models import AIRequest, AIResponse
 from feedbackloop.providers import Allowance, Chunk
 from feedbackloop.providers.arrivals import ASKED, LARGEST_ANSWER, Arrivals, TooLarge
 from feedbackloop.providers.batches import Batches
-from feedbackloop.providers.endpoint import Endpoint, find_base_url
+from feedbackloop.providers.endpoint import DEFAULT_MAX_TOKENS, Endpoint, find_base_url
 from feedbackloop.settings import Settings
 from feedbackloop.text import storable
 from feedbackloop.usage import read_usage
-
-DEFAULT_MAX_TOKENS = 2048
 
 # The engine bounds an attempt; this only keeps a caller without one from waiting for ever.
 _TIMEOUT = Timeout(600, connect=30)
@@ -109,8 +107,7 @@ class OpenAIProvider:
         Raises:
             ProviderError: of the class that says what the endpoint or the connection did.
         """
-        endpoint = Endpoint.find(self.name, self._table)
-        client = await self._client(endpoint)
+        client, endpoint = await self._connected()
         body = self._body(request)
         ASKED.set(request.model)
         started = time.perf_counter()
@@ -136,8 +133,7 @@ class OpenAIProvider:
         Raises:
             ProviderError: of the class that says what the endpoint or the connection did, whenever that happens.
         """
-        endpoint = Endpoint.find(self.name, self._table)
-        client = await self._client(endpoint)
+        client, endpoint = await self._connected()
         body = self._body(request) | {"stream": True, "stream_options": {"include_usage": True}}
         ASKED.set(request.model)
         while True:
@@ -188,8 +184,7 @@ class OpenAIProvider:
         Raises:
             ProviderError: what keeps it from being used; `ProviderTimeout` after 3 seconds.
         """
-        endpoint = Endpoint.find(self.name, self._table)
-        client = await self._client(endpoint)
+        client, endpoint = await self._connected()
         try:
             async with asyncio.timeout(_REACHABLE_WITHIN_S):
                 data = await client.get("/models", cast_to=object, options=_OPTIONS)

@@ -180,17 +180,22 @@ def priced_calls(store: Store, since: datetime | None = None) -> pd.DataFrame:
     return store.query(work)
 
 
-def finished_by_variant(store: Store, run_id: str) -> dict[str, int]:
-    """How many cells of a run have a completed answer, by variant id."""
+def ended_by_variant(store: Store, run_id: str) -> dict[str, tuple[int, int]]:
+    """How many cells of a run have a completed answer, and how many have only failed, by variant id."""
     frame = store.read(
         """
-        SELECT request.variant_id, count(DISTINCT (request.case_id, request.repeat)) AS done
-        FROM requests request JOIN responses response ON response.request_id = request.id
-        WHERE request.run_id = ? AND response.status = 'completed' GROUP BY request.variant_id
+        SELECT variant_id, count(*) FILTER (completed) AS done, count(*) FILTER (NOT completed) AS failed FROM (
+            SELECT request.variant_id, bool_or(response.status = 'completed') AS completed
+            FROM requests request JOIN responses response ON response.request_id = request.id
+            WHERE request.run_id = ? GROUP BY request.variant_id, request.case_id, request.repeat
+        ) GROUP BY variant_id
         """,
         [run_id],
     )
-    return {str(id_): int(done) for id_, done in zip(frame["variant_id"], frame["done"], strict=True)}
+    return {
+        str(id_): (int(done), int(failed))
+        for id_, done, failed in zip(frame["variant_id"], frame["done"], frame["failed"], strict=True)
+    }
 
 
 def _ask(query: str, since: datetime | None) -> str:

@@ -12,14 +12,13 @@ from feedbackloop.pages.starting import data, trial
 from feedbackloop.pages.starting.data import FILE, Chosen
 from feedbackloop.pages.starting.files import own_name, safe_name
 from feedbackloop.pages.starting.variants import SLOTS, Drawn
-from feedbackloop.pages.wording import duration
 from feedbackloop.pipeline import charges, estimate, launch
 from feedbackloop.pipeline.estimate import Estimate
 from feedbackloop.pipeline.launch import Launched
 from feedbackloop.queries import overview
 from feedbackloop.settings import Settings, parse
 from feedbackloop.spec import RunSpec
-from feedbackloop.wording import count, dollars
+from feedbackloop.wording import count, dollars, duration
 
 LAUNCHED = "launched"
 """Where the session keeps the process that it started last."""
