@@ -312,6 +312,11 @@ def fetch(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequenc
     return frame
 
 
+def number(cell: Any) -> float | None:
+    """What stands in a cell of such a frame, in a column of numbers; None where nothing does."""
+    return None if pd.isna(cell) else float(cell)
+
+
 def _unstorable(response: AIResponse, error: Exception) -> AIResponse:
     return AIResponse(
         id=response.id,

@@ -522,7 +522,7 @@ def test_requests_of_a_load_test(tmp_path, store) -> None:
     assert rows.iloc[0].tolist()[2:] == [2000, 2000, 250, 7]
     assert rows["total_ms"].tolist() == [2000] * 4
     bad = write_jsonl(tmp_path / "bad.jsonl", REQUEST, REQUEST | {"ttft_s": "soon"})
-    assert refused(bad, store) == ":2: 'ttft_s' is 'soon'; it must be a number from 0 on"
+    assert refused(bad, store) == ":2: 'ttft_s' is \"soon\"; it must be a number from 0 on"
 
 
 # --- the general part ---

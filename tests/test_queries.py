@@ -16,6 +16,7 @@ from feedbackloop.errors import StoreError
 from feedbackloop.models import (
     AIRequest,
     AIResponse,
+    Attempt,
     Case,
     Comparison,
     Decision,
@@ -378,6 +379,15 @@ def test_cached_answers_stay_out_of_latency_and_spend(store, world) -> None:
         0.4,
         0,
     )
+
+
+def test_a_spend_known_in_part_is_told_whatever_a_failure_in_vain_cost(store, world) -> None:
+    store.append([a_run("p", variants=(TERSE,)), event("p", "started", 0), event("p", "started", 3)])
+    store.append(an_answer(ONE, TERSE, None, run="p", spent_usd=0.0))
+    tried = [Attempt(model=TERSE.model, start=at(4), cost_usd=usd) for usd in (0.2, None)]
+    store.append(an_answer(ONE, TERSE, "1", run="p", seconds=5, spent_usd=None, attempts=tried))
+    (row,) = queries.summary(store, "p").to_dict("records")
+    assert (row["failed"], row["spent_usd"], row["unpriced"]) == (0, 0.2, 1)
 
 
 def test_failures_are_listed_by_kind_and_variant(store, world) -> None:

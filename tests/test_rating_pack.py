@@ -167,7 +167,7 @@ def test_with_two_raters_for_each_pair_both_get_all(tmp_path: Path, filled: Stor
     ("changes", "reason"),
     [
         ({"path": "pack.json"}, "ends in .html"),
-        ({"path": "nowhere/pack.html"}, "no such folder"),
+        ({"path": "nowhere/pack.html"}, "there is no folder"),
         ({"rater": "  "}, "name them"),
         ({"pairs": 0}, "one pair at least"),
         ({"hold_days": 0}, "a day or more"),

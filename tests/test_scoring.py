@@ -65,6 +65,8 @@ def test_a_required_check_outweighs_any_score() -> None:
     row = score(made, [rated(made[0], 0), rated(made[1], 1)])
     assert row.score == 0.99
     assert not row.reaches(0.5)
+    assert row.reasons(0.5) == ("contains: not passed",)
+    assert row.reasons(1.0) == ("score 0.99, 1 wanted", "contains: not passed")
     others = checks("contains", {"json_valid": None, "weight": 99})
     assert score(others, [rated(others[0], 0), rated(others[1], 1)]).reaches(0.99)
 

@@ -60,9 +60,7 @@ def survey(dataset: Dataset, limit: int | None = None) -> Survey:
 
 
 def _rows(dataset: Dataset, lines_per_row: float) -> int:
-    if dataset.source is None:
-        return sum(1 for _ in dataset.rows())
-    path = Path(dataset.source)
+    path = Path(dataset.source or "")
     name = path.name.lower()
     if name.endswith(".parquet"):
         return _in_parquet(path)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.pricing import BatchPrices, Prices
-from feedbackloop.providers import create, provider_name
+from feedbackloop.providers import Provider, create, provider_name
 from feedbackloop.queries.costs import SUMS, billed, ledger, priced_calls
 from feedbackloop.settings import Settings
 from feedbackloop.store import Store
@@ -87,7 +87,7 @@ def costs(store: Store, *, by: By = "day", since: datetime | None = None) -> Cos
         StoreError: the store cannot be read.
     """
     whole = ledger(store, since)
-    paid, elsewhere = whole[~whole["elsewhere"].astype(bool)], whole[whole["elsewhere"].astype(bool)]
+    paid, elsewhere = whole[~whole["elsewhere"]], whole[whole["elsewhere"]]
     frame = paid.groupby(by, dropna=False, as_index=False)[list(SUMS)].sum()
     frame[by] = frame[by].astype(object).where(frame[by].notna(), None)
     if by == "purpose":
@@ -119,17 +119,16 @@ def recompute_costs(store: Store, *, since: datetime | None = None, settings: Se
         StoreError: the store cannot be read.
     """
     settings = settings or Settings.load()
-    calls_cost, batches_cost, urls = Prices(settings), BatchPrices(settings), _BaseUrls(settings)
+    calls_cost, batches_cost, asked = Prices(settings), BatchPrices(settings), _Providers(settings)
     rows: list[tuple[str, int, float, float, int, int, int]] = []
     for model, reported, batch, slot, *counts, calls, recorded, unpriced in (
         priced_calls(store, since).to_numpy(object).tolist()
     ):
         tokens, cost = billed(*counts), None
-        if tokens is not None and urls.known(model):
+        if tokens is not None and (provider := asked.of(model)) is not None:
             prices = batches_cost if batch else calls_cost
-            cost = prices.cost(
-                model, tokens, base_url=urls.of(model), reported=None if pd.isna(reported) else reported, at=slot
-            )
+            base_url, name = getattr(provider, "base_url", None), None if pd.isna(reported) else reported
+            cost = prices.cost(model, tokens, base_url=base_url, reported=name, at=slot)
         if cost is None:
             rows.append((model, calls, recorded, recorded, unpriced, unpriced, calls - unpriced))
         else:
@@ -140,27 +139,18 @@ def recompute_costs(store: Store, *, since: datetime | None = None, settings: Se
     return Restated(frame.sort_values(["recorded_usd", "model"], ascending=[False, True], ignore_index=True))
 
 
-class _BaseUrls:
-    """Where each model would be asked now; looked up once."""
+class _Providers:
+    """Who would be asked now for each model; looked up once."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._found: dict[str, tuple[bool, str | None]] = {}
+        self._found: dict[str, Provider | None] = {}
 
-    def known(self, model: str) -> bool:
-        """Whether the settings still have its provider."""
-        return self._look(model)[0]
-
-    def of(self, model: str) -> str | None:
-        """The address, if its provider has one."""
-        return self._look(model)[1]
-
-    def _look(self, model: str) -> tuple[bool, str | None]:
+    def of(self, model: str) -> Provider | None:
+        """Its provider; None if the settings have it no more."""
         if model not in self._found:
             try:
-                provider = create(provider_name(model, self._settings), self._settings)
+                self._found[model] = create(provider_name(model, self._settings), self._settings)
             except FeedbackLoopError:
-                self._found[model] = False, None
-            else:
-                self._found[model] = True, getattr(provider, "base_url", None)
+                self._found[model] = None
         return self._found[model]

@@ -239,11 +239,11 @@ def trends(
         quality=chosen,
         qualities=offered,
         left_out=left_out,
-        marks=_marks(store, known, selection.task, rungs[0].moment if rungs else None, there),
+        marks=_marks(store, known, selection.task, rungs[0].moment, there) if rungs else (),
     )
 
 
-def _marks(store: Store, known: Players, task: str, since: datetime | None, zone: ZoneInfo) -> tuple[Mark, ...]:
+def _marks(store: Store, known: Players, task: str, since: datetime, zone: ZoneInfo) -> tuple[Mark, ...]:
     names = {id_: player.version_label(id_) for player in known.known for id_ in player.versions}
     return tuple(
         Mark(
@@ -252,7 +252,7 @@ def _marks(store: Store, known: Players, task: str, since: datetime | None, zone
             f"{'rolled back to' if release.back else 'released'} {wording.answering(release.policy.weights, names)}",
         )
         for release in releases(policies(store, task))
-        if since is not None and release.policy.created_at >= since
+        if release.policy.created_at >= since
     )
 
 

@@ -72,6 +72,15 @@ class RowScore:
         """Whether the row passes: by its score where the spec names a mark, else by all its checks; None if none had an opinion."""
         return self.passed if mark is None or self.score is None else self.reaches(mark)
 
+    def reasons(self, mark: float | None = None) -> tuple[str, ...]:
+        """Why the row does not pass, the score first where that decides; empty for one that does, or of which no check had an opinion."""
+        if self.passes(mark) is not False:
+            return ()
+        checks = tuple(check.told for check in self.failed if check.weight > 0 or check.required)
+        if mark is None or self.score is None or self.score >= mark:
+            return checks
+        return (f"score {self.score:.2f}, {mark:g} wanted", *checks)
+
 
 def score(graders: Sequence[Grader], ratings: Iterable[Rating], *, answered: bool = True) -> RowScore:
     """Score one answer from the ratings that its checks gave.

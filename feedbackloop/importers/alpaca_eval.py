@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from feedbackloop.datasets import Row, as_text, case_of, fault, rows
-from feedbackloop.importers.figures import amount, words
+from feedbackloop.importers.figures import amount, figure, words
 from feedbackloop.importers.formats import Format, Sample, Source
 from feedbackloop.importers.intake import Answer, Duel, Entry, Judged, Variants, Winner
 from feedbackloop.text import storable
@@ -106,13 +106,9 @@ def _answer(
 def _cost_and_time(row: Row, source: Source) -> dict[str, Any]:
     found = {}
     for column, name, factor in (("price_per_example", "cost_usd", 1), ("time_per_example", "latency_ms", 1000)):
-        value = row.values.get(column)
-        if value is None or value == "":
-            continue
-        try:
-            found[name] = amount(value) * factor
-        except ValueError as error:
-            raise fault(f"'{column}' is {json.dumps(value)}; it must be {error}", source.path, row.line) from error
+        value = figure(row, column, amount, source.path)
+        if value is not None:
+            found[name] = value * factor
     return found
 
 

@@ -8,10 +8,12 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from feedbackloop.datasets import Row, fault
 from feedbackloop.text import storable
+
+Figure = TypeVar("Figure")
 
 
 def figures_of(row: Row, path: Path) -> dict[str, Any]:
@@ -20,16 +22,23 @@ def figures_of(row: Row, path: Path) -> dict[str, Any]:
     Raises:
         DatasetError: a figure is no number, or one that cannot be.
     """
-    found = {}
-    for name, read in FIGURES.items():
-        value = row.values.get(name)
-        if value is None or value == "":
-            continue
-        try:
-            found[name] = read(value)
-        except (TypeError, ValueError) as error:
-            raise fault(f"'{name}' is {json.dumps(value)}; it must be {error}", path, row.line) from error
-    return found
+    found = {name: figure(row, name, read, path) for name, read in FIGURES.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def figure(row: Row, column: str, read: Callable[[Any], Figure], path: Path) -> Figure | None:
+    """What a cell of a row says; None for a blank one.
+
+    Raises:
+        DatasetError: it is not as `read` takes it.
+    """
+    value = row.values.get(column)
+    if value is None or value == "":
+        return None
+    try:
+        return read(value)
+    except (TypeError, ValueError) as error:
+        raise fault(f"'{column}' is {json.dumps(value)}; it must be {error}", path, row.line) from error
 
 
 def amount(value: Any) -> float:

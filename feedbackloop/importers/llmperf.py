@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from feedbackloop.datasets import Row, as_text, fault, rows
-from feedbackloop.importers.figures import amount, error_of_status, whole, words
+from feedbackloop.datasets import Row, as_text, rows
+from feedbackloop.importers.figures import amount, error_of_status, figure, whole, words
 from feedbackloop.importers.formats import Format, Sample, Source
 from feedbackloop.importers.intake import Answer, Entry, Variants
 from feedbackloop.models import Case
@@ -47,13 +47,9 @@ def _read(source: Source) -> Iterator[Entry]:
 def _figures(row: Row, source: Source) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for column, (name, read) in _MEASURED.items():
-        value = row.values.get(column)
-        if value is None or value == "":
-            continue
-        try:
-            found[name] = read(value)
-        except ValueError as error:
-            raise fault(f"'{column}' is {value!r}; it must be {error}", source.path, row.line) from error
+        value = figure(row, column, read, source.path)
+        if value is not None:
+            found[name] = value
     code, message = as_text(row.values.get("error_code")), as_text(row.values.get("error_msg"))
     if code is None and message is None:
         return found

@@ -182,19 +182,13 @@ def _prompts(given: Any, source: Source) -> Iterator[tuple[str, str | list[Messa
 
 def _texts(raw: str, folder: Path) -> list[str]:
     """The prompts that an entry stands for: itself, or those in the file it names, between lines of three dashes."""
-    path = raw if raw.startswith("file://") else None
-    if (
-        path is None
-        and "\n" not in raw
-        and raw.endswith((".txt", ".json", ".md", ".yaml", ".yml", ".js", ".py", ".ts"))
-    ):
-        path = raw
-    if path is None:
+    endings = (".txt", ".json", ".md", ".yaml", ".yml", ".js", ".py", ".ts")
+    if not (raw.startswith("file://") or ("\n" not in raw and raw.endswith(endings))):
         return [raw]
-    text = text_of(path, folder)
-    if path.endswith((".yaml", ".yml")):
-        return [json.dumps(document(folder / path.removeprefix("file://")))]
-    parts = [part.strip() for part in text.split("\n---\n")] if path.endswith(".txt") else [text]
+    text = text_of(raw, folder)
+    if raw.endswith((".yaml", ".yml")):
+        return [json.dumps(document(folder / raw.removeprefix("file://")))]
+    parts = [part.strip() for part in text.split("\n---\n")] if raw.endswith(".txt") else [text]
     return [part for part in parts if part]
 
 

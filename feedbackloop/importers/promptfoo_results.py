@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,28 +41,26 @@ _KNOWN = {
 
 def _recognises(begin: Sample) -> bool:
     if begin.whole is None:
-        return begin.has("provider", "prompt", "vars") and begin.has("gradingResult" if _graded(begin) else "success")
+        return begin.has("provider", "prompt", "vars") and (begin.has("gradingResult") or begin.has("success"))
     results = begin.whole.get("results")
     return isinstance(results, Mapping) and bool(results.keys() & {"results", "table"})
-
-
-def _graded(begin: Sample) -> bool:
-    return begin.has("gradingResult")
 
 
 @dataclass(frozen=True)
 class _Results:
     """The results of a file and the templates of their prompts, as far as it has them."""
 
-    found: Iterator[tuple[int, Mapping[str, Any]]]
-    """With their number, or line."""
+    each: Callable[[], Iterator[tuple[int, Mapping[str, Any]]]]
+    """With their number, or line; to be gone through several times."""
+    lines: bool
+    """Whether they stand on a line each."""
     templates: Mapping[int, str] = field(default_factory=dict)
     at: Any = None
 
 
 def _results(source: Source) -> _Results:
     if ".jsonl" in source.path.suffixes or ".ndjson" in source.path.suffixes:
-        return _Results((row.line, row.values) for row in rows(source.path))
+        return _Results(lambda: ((row.line, row.values) for row in rows(source.path)), lines=True)
     whole = document(source.path)
     results = mapping(mapping(whole).get("results"))
     if mapping(whole).get("config"):
@@ -72,8 +70,8 @@ def _results(source: Source) -> _Results:
         each = _of_table(mapping(results.get("table")))
     head = listed(results.get("prompts")) or listed(mapping(mapping(results.get("table")).get("head")).get("prompts"))
     templates = {at: prompt["raw"] for at, prompt in enumerate(head) if isinstance(mapping(prompt).get("raw"), str)}
-    numbered = ((number, mapping(result)) for number, result in enumerate(each, 1))
-    return _Results(numbered, templates, results.get("timestamp"))
+    numbered = [(number, mapping(result)) for number, result in enumerate(each, 1)]
+    return _Results(lambda: iter(numbered), False, templates, results.get("timestamp"))
 
 
 def _of_table(table: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -102,17 +100,16 @@ def _of_table(table: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _read(source: Source) -> Iterator[Entry]:
-    several = len({_label(result) for _, result in _results(Source(source.path, source.store)).found}) > 1
     read = _results(source)
+    several = len({_label(result) for _, result in read.each()}) > 1
     try:
         at = moment(read.at)
     except ValueError as error:
         raise fault(f"'timestamp' is no time: it must be {error}", source.path) from error
     variants = Variants()
     repeats: dict[tuple[str, str], int] = {}
-    lines = ".jsonl" in source.path.suffixes or ".ndjson" in source.path.suffixes
-    for number, result in read.found:
-        place: int | str = number if lines else f"result {number}"
+    for number, result in read.each():
+        place: int | str = number if read.lines else f"result {number}"
         for name in sorted(result.keys() - _KNOWN):
             if result[name] not in (None, "", {}, []):
                 source.left_out.add(f"`{name}` of results", place)
@@ -131,7 +128,7 @@ def _read(source: Source) -> Iterator[Entry]:
             case = case_of(_question(result, number), source.path)
             figures = _figures(result, source, place)
         except ValueError as error:
-            raise fault(f"result {number}: {error}", source.path, number if lines else None) from error
+            raise fault(f"result {number}: {error}", source.path, number if read.lines else None) from error
         cell = (case.id, variant.id)
         repeats[cell] = repeat = repeats.get(cell, -1) + 1
         output = mapping(result.get("response")).get("output")

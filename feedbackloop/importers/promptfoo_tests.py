@@ -15,7 +15,7 @@ from feedbackloop.graders import create
 from feedbackloop.graders.promptfoo import translate
 from feedbackloop.importers.figures import listed, mapping
 from feedbackloop.importers.left_out import LeftOut
-from feedbackloop.importers.promptfoo_files import Unreadable, path_of, value_of
+from feedbackloop.importers.promptfoo_files import Unreadable, value_of
 
 MOST = 100_000
 """Tests that lists of values may come to; a config of a few lines can ask for billions."""
@@ -143,11 +143,8 @@ class Tests:
                 translation = translate(known)
                 self._follow(translation.spec)
                 create(translation.spec)
-            except FeedbackLoopError as error:
+            except (FeedbackLoopError, Unreadable) as error:
                 self.left_out.add(f"`{assertion.get('type')}`: {str(error).rstrip('.')}", place)
-                continue
-            except Unreadable as error:
-                self.left_out.add(f"`{assertion.get('type')}`: {error}", place)
                 continue
             for note in translation.notes:
                 self.left_out.add(f"`{assertion.get('type')}`, in part: {note}", place)
@@ -161,7 +158,6 @@ class Tests:
         """Write a JSON Schema that a check names as a file into the check."""
         for name, value in spec.items():
             if name.removeprefix("not_") in {"json_schema", "contains_json"} and isinstance(value, str):
-                path_of(value, self.folder)
                 spec[name] = value_of(value, self.folder)
 
     def _assertions(self, assertions: list[Any], place: str) -> Iterator[dict[str, Any]]:

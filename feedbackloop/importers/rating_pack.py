@@ -17,6 +17,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from feedbackloop.errors import DatasetError
 from feedbackloop.identity import content_id, utcnow
 from feedbackloop.importers.figures import words
+from feedbackloop.importers.intake import Winner
 from feedbackloop.models import Assignment, Comparison, Queue, Rating
 from feedbackloop.queries import packs
 from feedbackloop.queries.pairs import find_queue
@@ -311,7 +312,7 @@ class _Reader:
         if a is None or b is None:
             self._refuse(number)
         a_left = answer_seal(given, a) == entry.left
-        winner: Literal["a", "b", "tie", "both_bad"]
+        winner: Winner
         if entry.verdict in ("tie", "both_bad"):
             winner = entry.verdict
         else:

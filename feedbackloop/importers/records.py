@@ -181,7 +181,6 @@ def _of_vote(vote: Vote, run: Run) -> list[Record]:
             cost_usd=None if failed else duel.judged.cost_usd,
             spent_usd=duel.judged.cost_usd,
             error=duel.judged.error,
-            # It belongs to no run that would say so: somebody else has paid for it.
             metadata=dict(duel.judged.metadata),
             created_at=at,
         )

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from feedbackloop.datasets import Row, as_text, fault, find_file, rows
 from feedbackloop.errors import SettingsError
 from feedbackloop.identity import content_id, utcnow
-from feedbackloop.importers.figures import amount, words
+from feedbackloop.importers.figures import amount, figure, words
 from feedbackloop.importers.intake import WINNERS, Winner
 from feedbackloop.models import Comparison, RaterKind, Rating
 from feedbackloop.registry import near
@@ -213,7 +213,7 @@ class _Reader:
                 "rater_kind": kind,
                 "blind": self.blind,
                 "a_shown_left": self._truth(row, "a_shown_left"),
-                "seconds": self._amount(row, "seconds"),
+                "seconds": figure(row, "seconds", amount, self.path),
                 "comment": None if comment in (None, "") else words(comment),
                 "created_at": at,
             }
@@ -277,7 +277,7 @@ class _Reader:
     def _time(self, row: Row) -> datetime:
         text = as_text(row.values.get("created_at"))
         if text is None:
-            days = self._amount(row, "days_ago") or 0.0
+            days = figure(row, "days_ago", amount, self.path) or 0.0
             if days > _MOST_DAYS:
                 raise fault(f"days_ago is {days:g}: that is before there were models", self.path, row.line)
             return self.now - timedelta(days=days)
@@ -288,15 +288,6 @@ class _Reader:
                 f"created_at is '{text}'; write it like 2026-01-31T12:00:00+00:00", self.path, row.line
             ) from error
         return at if at.tzinfo else at.replace(tzinfo=UTC)
-
-    def _amount(self, row: Row, name: str) -> float | None:
-        value = row.values.get(name)
-        if value is None or value == "":
-            return None
-        try:
-            return amount(value)
-        except ValueError as error:
-            raise fault(f"'{name}' is {json.dumps(value)}; it must be {error}", self.path, row.line) from error
 
     def _truth(self, row: Row, name: str) -> bool | None:
         value = row.values.get(name)

@@ -133,10 +133,7 @@ class Answer:
         self._store.append(ratings)
         result = score(made, ratings)
         if result.passes(threshold) is not True:
-            reasons = [check.told for check in result.failed] or ["no check had an opinion on it"]
-            if threshold is not None and result.score is not None:
-                reasons.insert(0, f"score {result.score:.2f}, {threshold:g} wanted")
-            self._fail(reasons)
+            self._fail(result.reasons(threshold) or ["no check had an opinion on it"])
         return result
 
     def _judge(self) -> RowScore:

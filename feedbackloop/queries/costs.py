@@ -32,16 +32,10 @@ SUMS = (
 )  # fmt: skip
 """What it adds up."""
 
-_PRICED_AS = (
-    "model",
-    "reported",
-    "batch",
-    "slot",
-    "input_tokens",
-    "output_tokens",
-    "cached_tokens",
-    "cache_write_tokens",
-)
+_PRICED_AS = [
+    "model", "reported", "batch", "slot", "input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens",
+    "calls", "spent_usd", "unpriced",
+]  # fmt: skip
 
 # An answer used again was paid for by the call that made it.
 _PAID = """
@@ -130,12 +124,9 @@ def ledger(store: Store, since: datetime | None = None) -> pd.DataFrame:
                 call.spent_usd or 0.0, call.spent_usd is None,
             )  # fmt: skip
             added[call.about] = [sum(pair) for pair in zip(added[call.about], values, strict=True)]
-        more = pd.DataFrame([(*key, *values) for key, values in added.items()], columns=[*KEYS, *SUMS])
-        return frame if more.empty else more if frame.empty else pd.concat([frame, more], ignore_index=True)
+        return _joined(frame, [(*key, *values) for key, values in added.items()], [*KEYS, *SUMS])
 
-    if not store.exists():
-        return pd.DataFrame(columns=[*KEYS, *SUMS])
-    frame = store.query(work)
+    frame = store.query(work) if store.exists() else pd.DataFrame(columns=[*KEYS, *SUMS])
     frame = frame.groupby(list(KEYS), dropna=False, sort=True, as_index=False)[list(SUMS)].sum()
     whole = {name: "int64" for name in SUMS if name != "spent_usd"}
     return frame.astype({**whole, "spent_usd": "float64", "elsewhere": "bool"})
@@ -160,24 +151,11 @@ def priced_calls(store: Store, since: datetime | None = None) -> pd.DataFrame:
             if call.at is None or elsewhere or (call.usage.input is None and call.spent_usd == 0):
                 continue
             tokens = (call.usage.input, call.usage.output, call.usage.cached, call.usage.cache_write)
-            rows.append(
-                (
-                    model,
-                    call.reported,
-                    call.batch,
-                    slot_of(call.at),
-                    *tokens,
-                    1,
-                    call.spent_usd or 0.0,
-                    int(call.spent_usd is None),
-                )
-            )
-        more = pd.DataFrame(rows, columns=[*_PRICED_AS, "calls", "spent_usd", "unpriced"])
-        return frame if more.empty else more if frame.empty else pd.concat([frame, more], ignore_index=True)
+            known = (model, call.reported, call.batch, slot_of(call.at))
+            rows.append((*known, *tokens, 1, call.spent_usd or 0.0, int(call.spent_usd is None)))
+        return _joined(frame, rows, _PRICED_AS)
 
-    if not store.exists():
-        return pd.DataFrame(columns=[*_PRICED_AS, "calls", "spent_usd", "unpriced"])
-    return store.query(work)
+    return store.query(work) if store.exists() else pd.DataFrame(columns=_PRICED_AS)
 
 
 def ended_by_variant(store: Store, run_id: str) -> dict[str, tuple[int, int]]:
@@ -202,13 +180,18 @@ def _ask(query: str, since: datetime | None) -> str:
     return f"WITH {_PAID.format(since='' if since is None else 'AND response.created_at >= ?')} {query}"
 
 
-def _bound(since: datetime | None) -> list[Any] | None:
-    return None if since is None else [since.astimezone(UTC).replace(tzinfo=None)]
+def _bound(since: datetime | None) -> list[Any]:
+    return [] if since is None else [since.astimezone(UTC).replace(tzinfo=None)]
+
+
+def _joined(frame: pd.DataFrame, rows: list[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
+    """A frame with more rows; an empty one would lend its types to the other."""
+    more = pd.DataFrame(rows, columns=columns)
+    return frame if more.empty else more if frame.empty else pd.concat([frame, more], ignore_index=True)
 
 
 def _rest(connection: DuckDBPyConnection, since: datetime | None) -> Iterator[_Call]:
-    parameters = _bound(since)
-    connection.execute(_ask(_REST, since), parameters) if parameters else connection.execute(_ask(_REST, since))
+    connection.execute(_ask(_REST, since), _bound(since))
     names = [column[0] for column in connection.description or ()]
     while rows := connection.fetchmany(10_000):
         for row in rows:

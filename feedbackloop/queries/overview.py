@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from feedbackloop.queries.paid import PART_USD
-from feedbackloop.store import Store
+from feedbackloop.store import Store, number
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -100,8 +100,9 @@ def loop(store: Store, task: str, since: datetime | None = None) -> Loop:
 
 def counts(store: Store) -> dict[str, int]:
     """What is in the store, all tasks together: runs, cases, answers, failed, votes, ratings, decisions, policies."""
+    names = ("runs", "cases", "answers", "failed", "votes", "ratings", "decisions", "policies")
     if not store.exists():
-        return dict.fromkeys(("runs", "cases", "answers", "failed", "votes", "ratings", "decisions", "policies"), 0)
+        return dict.fromkeys(names, 0)
 
     def numbers(connection: DuckDBPyConnection) -> dict[str, int]:
         connection.execute(
@@ -118,7 +119,6 @@ def counts(store: Store) -> dict[str, int]:
             FROM summed
             """
         )
-        names = ("runs", "cases", "answers", "failed", "votes", "ratings", "decisions", "policies")
         return dict(zip(names, connection.fetchall()[0], strict=True))
 
     return store.query(numbers)
@@ -342,7 +342,7 @@ def model_history(store: Store, models: Sequence[str], newest: int = 2_000) -> d
         [list(models)],
     )
     return {
-        str(row["model_used"]): ModelHistory(_number(row["output_tokens"]), _number(row["latency_ms"]))
+        str(row["model_used"]): ModelHistory(number(row["output_tokens"]), number(row["latency_ms"]))
         for row in frame.to_dict("records")
     }
 
@@ -388,7 +388,3 @@ def responses_of(store: Store, run_id: str, case_id: str) -> list[str]:
         [run_id, case_id],
     )
     return [str(id_) for id_ in frame["id"]]
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None or pd.isna(value) else float(value)

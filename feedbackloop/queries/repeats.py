@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pandas as pd
 
 from feedbackloop.store import Store
@@ -11,10 +9,11 @@ from feedbackloop.store import Store
 # Two answers are the same if they differ in case, white space, accents' encoding, or a full stop at the end at most.
 _SAME = r"regexp_replace(trim(regexp_replace(lower(nfc_normalize(output)), '[\s\x{00a0}]+', ' ', 'g')), '[ .!]+$', '')"
 
-_SAMPLES = f"""
+# Of the run $1 and the case $2.
+_ONE_CASE = f"""
     samples AS MATERIALIZED (
         SELECT *, CASE WHEN status = 'completed' THEN {_SAME} END AS said
-        FROM answers WHERE run_id = $run AND case_id = $case AND variant_id IS NOT NULL
+        FROM answers WHERE run_id = $1 AND case_id = $2 AND variant_id IS NOT NULL
     ), said AS MATERIALIZED (
         SELECT case_id, variant_id, said, count(*) AS times, min(repeat) AS earliest FROM samples
         WHERE said IS NOT NULL GROUP BY case_id, variant_id, said
@@ -38,6 +37,7 @@ _SAMPLES = f"""
         FROM cells LEFT JOIN agreed USING (case_id, variant_id)
     )
 """
+_EVERY_CASE = _ONE_CASE.replace("case_id = $2", "case_id IS NOT NULL")
 
 
 def repeats(store: Store, run_id: str, case_id: str | None = None) -> pd.DataFrame:
@@ -52,15 +52,14 @@ def repeats(store: Store, run_id: str, case_id: str | None = None) -> pd.DataFra
     answers' checks, 0 to 1), stability (standard deviation of the checks, 0 for answers that are equally good; null below two
     checked answers), best_response, worst_response (ids; of equals the first asked).
     """
-    return _read(
-        store,
+    return store.read(
         f"""
-        WITH {_SAMPLES}
+        WITH {_EVERY_CASE if case_id is None else _ONE_CASE}
         SELECT case_id, external_id, segment, input, variant, variant_id, asked, failed, CAST(answers AS BIGINT) AS answers,
                different, agreement, commonest, best, worst, mean, stability, best_response, worst_response
         FROM measured ORDER BY agreement NULLS FIRST, stability DESC NULLS LAST, variant, case_id
         """,
-        {"run": run_id, "case": case_id},
+        [run_id] if case_id is None else [run_id, case_id],
     )
 
 
@@ -71,19 +70,18 @@ def steadiness(store: Store, run_id: str) -> pd.DataFrame:
     whose answers are all the same), best, mean, worst (of the checks, means over cases: what the best of k, one, and the worst of k
     samples come to), stability (mean standard deviation of the checks within a case).
     """
-    return _read(
-        store,
+    return store.read(
         f"""
         WITH listed AS (
-            SELECT unnest(variants) AS variant_id, generate_subscripts(variants, 1) AS place FROM current_runs WHERE id = $run
-        ), {_SAMPLES}
+            SELECT unnest(variants) AS variant_id, generate_subscripts(variants, 1) AS place FROM current_runs WHERE id = $1
+        ), {_EVERY_CASE}
         SELECT any_value(variant) AS variant, variant_id, count(*) AS cases, CAST(sum(asked) AS BIGINT) AS asked,
                CAST(sum(failed) AS BIGINT) AS failed, avg(agreement) AS agreement,
                avg(CAST(different = 1 AS INTEGER)) FILTER (answers > 1) AS unanimous,
                avg(best) AS best, avg(mean) AS mean, avg(worst) AS worst, avg(stability) AS stability
         FROM measured LEFT JOIN listed USING (variant_id) GROUP BY variant_id ORDER BY min(listed.place), variant_id
         """,
-        {"run": run_id},
+        [run_id],
     )
 
 
@@ -93,23 +91,14 @@ def samples(store: Store, run_id: str, case_id: str, variant_id: str) -> pd.Data
     Columns: repeat, status, error, output, wording (1 for the commonest answer and those that are the same, 2 for the next, null
     for failures), checks, latency_ms, cost_usd, cached, response_id.
     """
-    return _read(
-        store,
+    return store.read(
         f"""
-        WITH {_SAMPLES}, ranked AS (
+        WITH {_ONE_CASE}, ranked AS (
             SELECT said, row_number() OVER (ORDER BY times DESC, earliest) AS wording FROM said
-            WHERE variant_id = $variant
+            WHERE variant_id = $3
         )
         SELECT repeat, status, error, output, wording, checks, latency_ms, cost_usd, cached, response_id
-        FROM samples LEFT JOIN ranked USING (said) WHERE variant_id = $variant ORDER BY repeat
+        FROM samples LEFT JOIN ranked USING (said) WHERE variant_id = $3 ORDER BY repeat
         """,
-        {"run": run_id, "case": case_id, "variant": variant_id},
+        [run_id, case_id, variant_id],
     )
-
-
-def _read(store: Store, query: str, given: dict[str, str | None]) -> pd.DataFrame:
-    if given.get("case") is None:
-        query = query.replace("case_id = $case", "case_id IS NOT NULL")
-    # By place: a name may stand in a query several times, and need not stand in all.
-    names = re.findall(r"\$(\w+)", query)
-    return store.read(re.sub(r"\$\w+", "?", query), [given[name] for name in names])

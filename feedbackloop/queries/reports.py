@@ -96,7 +96,7 @@ def summary(store: Store, run_id: str) -> pd.DataFrame:
             SELECT coalesce(variant.name, listed.variant_id[:4]) AS variant, listed.variant_id,
                    coalesce(answers, 0) AS answers, coalesce(failed, 0) AS failed, coalesce(cached, 0) AS cached, checks,
                    latency[1] AS latency_p50_ms, latency[2] AS latency_p95_ms, cost_usd,
-                   CASE WHEN spent_usd IS NULL AND coalesce(vain.usd, partly.usd, 0) = 0 THEN NULL
+                   CASE WHEN spent_usd IS NULL AND coalesce(vain.usd, 0) + coalesce(partly.usd, 0) = 0 THEN NULL
                         ELSE coalesce(spent_usd, 0) + coalesce(vain.usd, 0) + coalesce(partly.usd, 0) END AS spent_usd,
                    coalesce(figures.unpriced, 0) + coalesce(vain.unpriced, 0) AS unpriced,
                    coalesce(wins, 0) AS wins, coalesce(losses, 0) AS losses, coalesce(ties, 0) AS ties,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from feedbackloop.findings.wording import short
 from feedbackloop.graders import RowScore, score
+from feedbackloop.graders.grader import as_text
 from feedbackloop.models import Rating
 from feedbackloop.reports.checks import Checks
 
@@ -65,12 +66,7 @@ class JudgedAnswer:
         """Why it does not pass, the score first where that decides; empty for one that does."""
         if self.state == "error":
             return (f"{self.error_type or 'failed'}: {self.error or 'no reason was stored'}",)
-        if self.state != "failed":
-            return ()
-        checks = tuple(check.told for check in self.score.failed if check.weight > 0 or check.required)
-        if self.mark is None or self.score.score is None or self.score.score >= self.mark:
-            return checks
-        return (f"score {self.score.score:.2f}, {self.mark:g} wanted", *checks)
+        return self.score.reasons(self.mark)
 
 
 def read_answer(row: Mapping[str, Any], checks: Checks, mark: float | None) -> JudgedAnswer:
@@ -100,13 +96,9 @@ def read_answer(row: Mapping[str, Any], checks: Checks, mark: float | None) -> J
 
 def _input(inputs: Mapping[str, Any], messages: list[dict[str, Any]]) -> str:
     if inputs.get("input") is not None:
-        return _text(inputs["input"])
+        return as_text(inputs["input"])
     if len(inputs) == 1:
-        return _text(next(iter(inputs.values())))
+        return as_text(next(iter(inputs.values())))
     if inputs:
-        return _text(inputs)
-    return _text(messages[-1].get("content")) if messages else ""
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        return as_text(inputs)
+    return as_text(messages[-1].get("content")) if messages else ""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from feedbackloop.errors import SettingsError
-from feedbackloop.improve.export.sinks import beside
+from feedbackloop.improve.export.sinks import beside, refuse_misplaced
 from feedbackloop.reports.junit import write_junit
 from feedbackloop.reports.markdown import write_markdown
 from feedbackloop.reports.outcomes import Outcome, outcome
@@ -63,8 +63,5 @@ def refuse_unwritable(files: Iterable[str | os.PathLike[str]]) -> list[Path]:
         ending = target.suffix.lower()
         if ending not in FORMATS:
             raise SettingsError(f"{target}: cannot tell the format from this name; end it in {', '.join(FORMATS)}")
-        if target.is_dir():
-            raise SettingsError(f"{target}: this is a folder; give the name of a file")
-        if not target.absolute().parent.is_dir():
-            raise SettingsError(f"{target}: there is no folder {target.absolute().parent}; make it first")
+        refuse_misplaced(target)
     return targets

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from xml.sax.saxutils import XMLGenerator
 from xml.sax.xmlreader import AttributesImpl
 
 from feedbackloop.findings.wording import short
+from feedbackloop.graders.grader import as_text
 from feedbackloop.reports.answer import JudgedAnswer
 from feedbackloop.reports.outcomes import Outcome, VariantOutcome
 from feedbackloop.text import fit_for_xml
@@ -113,10 +113,7 @@ def _lines(answer: JudgedAnswer) -> Iterable[str]:
     yield from answer.reasons
     yield f"\nInput: {answer.input}"
     if answer.expected is not None:
-        wanted = (
-            answer.expected if isinstance(answer.expected, str) else json.dumps(answer.expected, ensure_ascii=False)
-        )
-        yield f"\nExpected: {wanted}"
+        yield f"\nExpected: {as_text(answer.expected)}"
     if answer.output:
         yield f"\nAnswer: {answer.output}"
 

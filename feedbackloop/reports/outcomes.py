@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feedbackloop import queries
-from feedbackloop.errors import StoreError
 from feedbackloop.findings.wording import percent
 from feedbackloop.models import Run
 from feedbackloop.queries import RunState
@@ -22,7 +20,7 @@ from feedbackloop.queries.judged import write_judged
 from feedbackloop.queries.repeats import steadiness
 from feedbackloop.reports.answer import JudgedAnswer, State, read_answer
 from feedbackloop.reports.checks import Checks, checks_of
-from feedbackloop.store import Store
+from feedbackloop.store import Store, number
 from feedbackloop.wording import count
 
 _BATCH = 1000
@@ -198,8 +196,7 @@ def outcome(store: Store, run: str | None = None) -> Outcome:
     Raises:
         StoreError: there is no such run, or the store cannot be read.
     """
-    if not store.exists():
-        raise StoreError(f"{store.url}: there is no such store yet; `feedbackloop run SPEC.yaml` makes it")
+    store.must_exist()
     found = queries.find_run(store, run)
     rows, raters = _read(store, found.run.id)
     checks, mark = checks_of(found.run, raters), found.run.settings.get("threshold")
@@ -247,15 +244,11 @@ def _variant(row: dict[Any, Any], tally: _Tally, checks: Checks, steady: pd.Data
             for place, grader in enumerate(checks.graders)
         ),
         seconds=tally.seconds,
-        latency_p50_ms=_number(row["latency_p50_ms"]),
-        latency_p95_ms=_number(row["latency_p95_ms"]),
-        cost_usd=_number(row["cost_usd"]),
-        spent_usd=_number(row["spent_usd"]),
+        latency_p50_ms=number(row["latency_p50_ms"]),
+        latency_p95_ms=number(row["latency_p95_ms"]),
+        cost_usd=number(row["cost_usd"]),
+        spent_usd=number(row["spent_usd"]),
         unpriced=int(row["unpriced"]),
-        agreement=_number(repeated.get("agreement")),
-        stability=_number(repeated.get("stability")),
+        agreement=number(repeated.get("agreement")),
+        stability=number(repeated.get("stability")),
     )
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None or value is pd.NA or math.isnan(value) else float(value)

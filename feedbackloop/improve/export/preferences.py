@@ -17,7 +17,7 @@ from feedbackloop.errors import DatasetError, SettingsError, UnknownName
 from feedbackloop.improve.export.confidence import confidence
 from feedbackloop.improve.export.example import LENGTHS, Example, Unusable, alternates, read_example
 from feedbackloop.improve.export.formats import FORMATS, Format
-from feedbackloop.improve.export.sinks import JsonLines, beside
+from feedbackloop.improve.export.sinks import JsonLines, beside, refuse_misplaced
 from feedbackloop.models import RaterKind
 from feedbackloop.queries.preferences import Gathered, Source, Wanted, asked_tasks, gather
 from feedbackloop.registry import near
@@ -323,10 +323,7 @@ def _refuse_leaks(writing: _Writing) -> None:
 def _target(target: Path, format: Format, name: str) -> Path:
     if not target.name.lower().endswith(format.ending):
         raise SettingsError(f"{target}: a file of the format {name} ends in {format.ending}")
-    if not target.absolute().parent.is_dir():
-        raise SettingsError(f"{target}: there is no folder {target.absolute().parent}; make it first")
-    if target.is_dir():
-        raise SettingsError(f"{target}: this is a folder; give the name of a file")
+    refuse_misplaced(target)
     return target
 
 

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, get_args
 from feedbackloop.comparisons.dealing import Dealer, Look, dealer
 from feedbackloop.comparisons.items import Slot, Verdict, a_left, shown
 from feedbackloop.errors import SettingsError, StoreError
-from feedbackloop.identity import new_id, utcnow
+from feedbackloop.identity import utcnow
 from feedbackloop.importers.rating_pack import FORMAT, answer_seal, pair_id, verdict_proof
+from feedbackloop.improve.export.sinks import beside, refuse_misplaced
 from feedbackloop.models import Assignment, Case, Queue, Record, Task
 from feedbackloop.queries import pairs as reading
 from feedbackloop.queries import records as stored
@@ -117,8 +118,7 @@ def export_rating_pack(
 def _check(target: Path, queue: Queue, rater: str, pairs: int, hold_days: float) -> None:
     if target.suffix.lower() not in {".html", ".htm"}:
         raise SettingsError(f"a rating pack is a page: give it a name that ends in .html, not '{target.name}'")
-    if not target.absolute().parent.is_dir():
-        raise SettingsError(f"{target}: there is no such folder; make it first")
+    refuse_misplaced(target)
     if queue.purpose == "single" or not queue.blind:
         raise SettingsError("a rating pack holds blind pairs; open a blind queue of two variants or more for it")
     if not rater or len(rater) > 60:
@@ -286,12 +286,9 @@ def _hash(template: str, tag: str) -> str:
 
 def _write(target: Path, page: str) -> None:
     """The file is complete or not there at all."""
-    temporary = target.absolute().with_name(f".{target.name}.{new_id()[:8]}.part")
     try:
-        temporary.write_text(page, encoding="utf-8", newline="\n")
-        temporary.replace(target)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StoreError(
-            f"{target} cannot be written: {error.strerror}; the pairs stay reserved, export again"
-        ) from error
+        with beside(target) as temporary:
+            temporary.write_text(page, encoding="utf-8", newline="\n")
+            temporary.replace(target)
+    except StoreError as error:
+        raise StoreError(f"{error}; the pairs stay reserved, export again") from error

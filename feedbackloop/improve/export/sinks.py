@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feedbackloop.errors import FeedbackLoopError, StoreError
+from feedbackloop.errors import FeedbackLoopError, SettingsError, StoreError
 from feedbackloop.identity import new_id
 from feedbackloop.improve.export.spreadsheet import harmless
 
@@ -24,6 +24,27 @@ _BATCH = 1000
 
 # Made once: a new encoder for each row would take longer than the row.
 _encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def refuse_misplaced(target: Path) -> None:
+    """Go on only if a file can be put there.
+
+    Raises:
+        SettingsError: it is a folder, or lies in one that is not there.
+    """
+    if target.is_dir():
+        raise SettingsError(f"{target}: this is a folder; give the name of a file")
+    refuse_orphaned(target)
+
+
+def refuse_orphaned(target: Path) -> None:
+    """Go on only if a file or folder can be made there.
+
+    Raises:
+        SettingsError: the folder that it lies in is not there.
+    """
+    if not target.absolute().parent.is_dir():
+        raise SettingsError(f"{target}: there is no folder {target.absolute().parent}; make it first")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from feedbackloop import queries
 from feedbackloop.errors import SettingsError, UnknownName
-from feedbackloop.improve.export.sinks import beside
+from feedbackloop.improve.export.sinks import beside, refuse_misplaced, refuse_orphaned
 from feedbackloop.improve.export.spreadsheet import FORMULA, NEGATIVE
 from feedbackloop.models import TABLES
 from feedbackloop.registry import near
@@ -84,7 +84,9 @@ def export(
     target = Path(path)
     ending = _ending(target, what, format)
     store.must_exist()
-    condition = "" if run is None else _of_run(store, run, what)
+    if run is not None and what not in _OF_RUN:
+        raise SettingsError(f"'{what}' does not belong to runs; leave the run out")
+    condition = _condition(what, None if run is None else queries.find_run(store, run).run.id)
     with beside(target) as temporary:
         with store.lease() as connection:
             rows = _copy(connection, what, condition, temporary, ending, raw=raw)
@@ -116,16 +118,15 @@ def export_all(
         raise SettingsError(f"tables are written as {', '.join(name[1:] for name in _FORMATS)}, not as {format}")
     if target.is_file():
         raise SettingsError(f"{target}: this is a file; give the name of a folder")
-    if not target.absolute().parent.is_dir():
-        raise SettingsError(f"{target}: there is no folder {target.absolute().parent}; make it first")
+    refuse_orphaned(target)
     store.must_exist()
     wanted = [what for what in EXPORTS if run is None or what in _OF_RUN]
-    conditions = {what: "" if run is None else _of_run(store, run, what) for what in wanted}
+    run_id = None if run is None else queries.find_run(store, run).run.id
     with beside(target) as temporary:
         temporary.mkdir()
         with store.lease() as connection:
             rows = {
-                what: _copy(connection, what, conditions[what], temporary / f"{what}{ending}", ending, raw=raw)
+                what: _copy(connection, what, _condition(what, run_id), temporary / f"{what}{ending}", ending, raw=raw)
                 for what in wanted
             }
         target.mkdir(exist_ok=True)
@@ -134,12 +135,12 @@ def export_all(
     return rows
 
 
-def _of_run(store: Store, run: str, what: str) -> str:
-    """SQL for what belongs to a run."""
-    if what not in _OF_RUN:
-        raise SettingsError(f"'{what}' does not belong to runs; leave the run out")
-    run_id = queries.find_run(store, run).run.id.replace("'", "''")  # COPY takes no parameters
-    return " WHERE " + _OF_RUN[what].replace("$run", f"'{run_id}'")
+def _condition(what: str, run_id: str | None) -> str:
+    """SQL for what belongs to a run; nothing for all that there is."""
+    if run_id is None:
+        return ""
+    quoted = run_id.replace("'", "''")  # COPY takes no parameters
+    return " WHERE " + _OF_RUN[what].replace("$run", f"'{quoted}'")
 
 
 def _copy(connection: DuckDBPyConnection, what: str, condition: str, target: Path, ending: str, *, raw: bool) -> int:
@@ -169,10 +170,7 @@ def _ending(target: Path, what: str, format: str | None) -> str:
         raise SettingsError(f"{target}: cannot tell the format from this name; end it in {', '.join(_FORMATS)}")
     if what not in EXPORTS:
         raise UnknownName(f"there is nothing called '{what}' to export{near(what, EXPORTS)}")
-    if not target.absolute().parent.is_dir():
-        raise SettingsError(f"{target}: there is no folder {target.absolute().parent}; make it first")
-    if target.is_dir():
-        raise SettingsError(f"{target}: this is a folder; give the name of a file")
+    refuse_misplaced(target)
     return ending
 
 
