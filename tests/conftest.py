@@ -76,6 +76,22 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture
+def store_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where the app looks for its store: in the present folder, which is this test's own. Nothing is there yet."""
+    path = tmp_path / "loop.duckdb"
+    monkeypatch.setenv("FEEDBACKLOOP_STORE", str(path))
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No second to wait, for tests that vote as fast as they can."""
+    monkeypatch.setattr("feedbackloop.comparisons.attention.READ_FOR_S", 0.0)
+    monkeypatch.setattr("feedbackloop.comparisons.attention.APART_S", 0.0)
+
+
 @pytest.fixture(scope="session")
 def demo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that holds the demo; copy it before writing to it."""

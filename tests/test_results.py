@@ -539,7 +539,7 @@ def test_figures_are_rounded_to_what_they_can_bear() -> None:
     )
 
 
-def test_a_hundred_thousand_answers(tmp_path) -> None:
+def test_every_one_of_a_hundred_thousand_votes_counts(tmp_path) -> None:
     store = big_store.make(tmp_path / "big.duckdb", answers=100_000, comparisons=100_000)
     found = results(store)
     assert found.verdict.votes == 100_000
