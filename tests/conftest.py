@@ -68,7 +68,7 @@ def _no_long_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", short_pause)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with real data; tests that need it skip where it is absent."""
     if not SHARED.is_dir():

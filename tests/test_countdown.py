@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,9 +34,16 @@ def store(store_path: Path) -> Store:
     return Store(store_path)
 
 
+@pytest.fixture(scope="module")
+def filled_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = Store(tmp_path_factory.mktemp("filled") / "loop.duckdb")
+    fill(made, cases=CASES)
+    return made.path
+
+
 @pytest.fixture
-def queue(store: Store) -> Queue:
-    fill(store, cases=CASES)
+def queue(filled_file: Path, store: Store) -> Queue:
+    shutil.copy(filled_file, store.path)
     return comparisons.open_queue(store, TASK, ["umbra", "lumen"])
 
 
