@@ -36,10 +36,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_app(store: Path, folder: Path, **environment: str) -> Iterator[str]:
-    """The app on a store, from a folder; gives its address. Its log is app.log there."""
+def running_app(store: Path, folder: Path, script: Path = ROOT / "app.py", **environment: str) -> Iterator[str]:
+    """The app, or another page, on a store, from a folder; gives its address. Its log is app.log there."""
     port = free_port()
-    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py")]
+    command = [sys.executable, "-m", "streamlit", "run", str(script)]
     with (folder / "app.log").open("w") as log:
         process = subprocess.Popen(
             [*command, "--server.headless=true", f"--server.port={port}", "--server.fileWatcherType=none"],

@@ -68,12 +68,28 @@ def _no_long_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", short_pause)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with real data; tests that need it skip where it is absent."""
     if not SHARED.is_dir():
         pytest.skip("the folder with real data (../shared/data) is not here")
     return SHARED
+
+
+@pytest.fixture
+def store_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where the app looks for its store: in the present folder, which is this test's own. Nothing is there yet."""
+    path = tmp_path / "loop.duckdb"
+    monkeypatch.setenv("FEEDBACKLOOP_STORE", str(path))
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No second to wait, for tests that vote as fast as they can."""
+    monkeypatch.setattr("feedbackloop.comparisons.attention.READ_FOR_S", 0.0)
+    monkeypatch.setattr("feedbackloop.comparisons.attention.APART_S", 0.0)
 
 
 @pytest.fixture(scope="session")

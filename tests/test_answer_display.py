@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -222,27 +217,9 @@ def address(texts: list[str], tmp_path: Path) -> Iterator[str]:
     """A page that shows these texts in every way there is."""
     (tmp_path / "texts.json").write_text(json.dumps(texts))
     (tmp_path / "page.py").write_text(SCRIPT.format(texts=str(tmp_path / "texts.json")))
-    port = browser.free_port()
-    command = [sys.executable, "-m", "streamlit", "run", "page.py", "--server.headless=true", f"--server.port={port}"]
-    command += ["--browser.gatherUsageStats=false", "--server.fileWatcherType=none"]
-    with (tmp_path / "page.log").open("w") as log:
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=log, stderr=log
-        )
-    try:
-        until = time.monotonic() + 30
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1).read()
-                break
-            except OSError:
-                assert process.poll() is None, (tmp_path / "page.log").read_text()
-                assert time.monotonic() < until
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
+    silent = {"STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"}
+    with browser.running_app(tmp_path / "none.duckdb", tmp_path, tmp_path / "page.py", **silent) as url:
+        yield url
 
 
 @pytest.fixture

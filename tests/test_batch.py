@@ -9,9 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from batch_server import BatchServer
 from fakes import FakeTime
 from openai_server import FAULTS, OpenAIServer, Reply
 from typer.testing import CliRunner
+from waiting import until
 
 import feedbackloop as fl
 from feedbackloop import queries
@@ -490,13 +489,6 @@ def start(tmp_path: Path, server: BatchServer, *words: str) -> subprocess.Popen[
     return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def until(true: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not come to that in time"
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def spec(tmp_path: Path) -> Path:
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
@@ -512,7 +504,7 @@ def test_a_process_killed_after_submitting_leaves_a_batch_that_another_one_fetch
     """Killed while it waits, or (`lost`) before it was told what its batch is called."""
     server = serve(polls=10_000_000, on={"POST /batches": ["silent"]} if lost else {})
     process = start(tmp_path, server, "run", str(spec))
-    until(lambda: server.batches if lost else server.asked("GET /batches/"))
+    until(lambda: server.batches if lost else server.asked("GET /batches/"), 60)
     process.kill()
     process.communicate()
     status = queries.find_run(store)
@@ -531,7 +523,7 @@ def test_a_process_killed_after_submitting_leaves_a_batch_that_another_one_fetch
 def test_ctrl_c_leaves_the_batch_going_and_says_how_to_fetch_it(serve, spec, store, tmp_path) -> None:
     server = serve(polls=10_000_000)
     process = start(tmp_path, server, "run", str(spec), "--batch")
-    until(lambda: server.asked("GET /batches/"))
+    until(lambda: server.asked("GET /batches/"), 60)
     process.send_signal(signal.SIGINT)
     told = process.communicate(timeout=60)[0].decode()
     assert process.returncode == 130, told

@@ -621,11 +621,12 @@ def test_a_check_that_raises_is_told(call, write) -> None:
 
 
 def test_a_run_goes_on_when_nobody_reads_its_output(write) -> None:
-    write(30, SLOW)
+    # It says how far it is every five seconds; this takes six.
+    write(24, SLOW)
     process = _start("run", "spec.yaml")
     assert process.stdout
     assert process.stderr
     process.stdout.close()
     with process.stderr:
         process.wait(timeout=30)
-    assert queries.counts(Store("loop.duckdb"))["answers"] == 30
+    assert queries.counts(Store("loop.duckdb"))["answers"] == 24

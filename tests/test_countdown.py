@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 from test_comparisons import TASK, fill
+from test_home import in_url, plain
 from test_rate_page import press, rate, words
 
 from feedbackloop import comparisons
-from feedbackloop.comparisons import attention, items
+from feedbackloop.comparisons import items
 from feedbackloop.comparisons.deck import Deck
 from feedbackloop.improve import countdown as counting
 from feedbackloop.improve.countdown import Countdown, countdown
@@ -28,23 +30,20 @@ DECIDING = 20
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
-    path = tmp_path / "loop.duckdb"
-    monkeypatch.setenv("FEEDBACKLOOP_STORE", str(path))
-    monkeypatch.chdir(tmp_path)
-    return Store(path)
+def store(store_path: Path) -> Store:
+    return Store(store_path)
+
+
+@pytest.fixture(scope="module")
+def filled_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = Store(tmp_path_factory.mktemp("filled") / "loop.duckdb")
+    fill(made, cases=CASES)
+    return made.path
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No second to wait."""
-    monkeypatch.setattr(attention, "READ_FOR_S", 0.0)
-    monkeypatch.setattr(attention, "APART_S", 0.0)
-
-
-@pytest.fixture
-def queue(store: Store) -> Queue:
-    fill(store, cases=CASES)
+def queue(filled_file: Path, store: Store) -> Queue:
+    shutil.copy(filled_file, store.path)
     return comparisons.open_queue(store, TASK, ["umbra", "lumen"])
 
 
@@ -202,11 +201,6 @@ def vote_for_lumen(opened: AppTest) -> AppTest:
     return press(opened, f"vote-{'left' if 'lumen' in texts[0] else 'right'}-")
 
 
-def in_url(opened: AppTest, name: str) -> str:
-    value = opened.query_params[name]
-    return value if isinstance(value, str) else value[0]
-
-
 def test_it_counts_down_stops_when_it_is_settled_and_goes_on_by_choice(store, queue, quick) -> None:
     at_once(store, queue, DECIDING - 2)
     opened = rate(queue=queue.id, rater="Anna")
@@ -217,7 +211,7 @@ def test_it_counts_down_stops_when_it_is_settled_and_goes_on_by_choice(store, qu
     assert "1 judged · about 1 more vote, 1 minute" in words(opened)
     vote_for_lumen(opened)
     assert opened.title[0].value == "Settled"
-    said = re.sub(r"[\\\u2060]", "", opened.subheader[0].value)
+    said = plain(opened.subheader[0].value)
     assert re.fullmatch(r"Release lumen@\w+ in place of umbra@\w+: it is preferred\.", said)
     assert "20 blind votes on 20 cases by Ben and Anna" in words(opened)
     assert "Show which was which" in [button.label for button in opened.button]

@@ -17,11 +17,9 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def store(tmp_path, demo_file, monkeypatch) -> fl.Store:
-    shutil.copy(demo_file, tmp_path / "loop.duckdb")
-    monkeypatch.setenv("FEEDBACKLOOP_STORE", str(tmp_path / "loop.duckdb"))
-    monkeypatch.chdir(tmp_path)
-    return fl.Store(tmp_path / "loop.duckdb")
+def store(store_path, demo_file) -> fl.Store:
+    shutil.copy(demo_file, store_path)
+    return fl.Store(store_path)
 
 
 def decide(**query: str) -> AppTest:

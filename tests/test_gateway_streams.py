@@ -10,6 +10,7 @@ import openai
 import pytest
 from gateways import STEPS, Gateway
 from openai_server import Reply
+from waiting import until
 
 from feedbackloop.models import Variant
 from feedbackloop.settings import Limits
@@ -106,7 +107,7 @@ def test_a_client_that_leaves_ends_the_call_and_leaves_a_row(gateway, client):
     stream = client.chat.completions.create(model="up:m", messages=LONG, stream=True)
     texts = [next(stream).choices[0].delta.content for _ in range(4)]
     stream.close()
-    wait_for(lambda: not gateway.up.at_once)
+    until(lambda: not gateway.up.at_once, 5)
     (row,) = gateway.rows()
     assert (row["status"], row["error_type"], row["model_used"]) == ("failed", "cancelled", "up:m")
     assert row["output"].startswith("".join(texts))
@@ -120,8 +121,8 @@ def test_a_client_that_leaves_before_the_first_text_leaves_a_row_too(gateway, st
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
         connection.sendall(head.encode() + body)
-        wait_for(lambda: gateway.up.at_once)
-    wait_for(lambda: not gateway.up.at_once)
+        until(lambda: gateway.up.at_once, 5)
+    until(lambda: not gateway.up.at_once, 5)
     (row,) = gateway.rows()
     assert (row["error_type"], row["output"], row["model_used"]) == ("cancelled", "", "none")
 
@@ -142,10 +143,3 @@ def test_a_text_that_is_too_long_is_cut_for_the_client_and_kept_whole(tmp_path):
         assert chunks[-1].choices[0].finish_reason == "length"
         (row,) = gateway.rows()
         assert (row["output"], row["truncated"]) == (text, True)
-
-
-def wait_for(condition):
-    until = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import socket
 from datetime import timedelta
@@ -23,10 +22,8 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch) -> fl.Store:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FEEDBACKLOOP_STORE", str(tmp_path / "loop.duckdb"))
-    return fl.Store(tmp_path / "loop.duckdb")
+def store(store_path) -> fl.Store:
+    return fl.Store(store_path)
 
 
 def home(**query: str) -> AppTest:
@@ -105,9 +102,9 @@ def in_url(page: AppTest, name: str) -> str:
     return value if isinstance(value, str) else value[0]
 
 
-def plain(text: str) -> str:
-    """What of Markdown is seen."""
-    return re.sub(r"[\\\u2060]", "", text)
+def plain(text: object) -> str:
+    """As it is read: without the signs that keep Markdown from being one."""
+    return str(text).replace("\\", "").replace("\u2060", "")
 
 
 def next_act(page: AppTest):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -27,6 +28,15 @@ def page(chromium) -> Iterator[sync_api.Page]:
     context.set_default_timeout(20_000)
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture(scope="module")
+def demo(demo_file, tmp_path_factory) -> Iterator[tuple[fl.Store, str]]:
+    """The demo under the name of one's own store, and the app on it."""
+    folder = tmp_path_factory.mktemp("demo")
+    shutil.copy(demo_file, folder / "loop.duckdb")
+    with running_app(folder / "loop.duckdb", folder) as url:
+        yield fl.Store(folder / "loop.duckdb"), url
 
 
 def settle(page) -> None:
@@ -88,9 +98,8 @@ print(json.dumps(looks))
 """
 
 
-def test_a_rater_a_run_and_a_notebook_use_one_file_at_once(page, tmp_path, demo_file) -> None:
-    store = fl.Store(tmp_path / "loop.duckdb")
-    store.merge(fl.Store(demo_file))
+def test_a_rater_a_run_and_a_notebook_use_one_file_at_once(page, tmp_path, demo) -> None:
+    store, url = demo
     before = votes(store)
     queue = fl.open_queue(store, "demo-support", ["terse", "careless"])
     (tmp_path / "cases.jsonl").write_text("".join(json.dumps({"input": f"question {n}"}) + "\n" for n in range(300)))
@@ -101,28 +110,27 @@ def test_a_rater_a_run_and_a_notebook_use_one_file_at_once(page, tmp_path, demo_
         "limits: {concurrency: 8}\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with running_app(store.path, tmp_path) as url:
-        page.goto(f"{url}/rate?queue={queue.id}&rater=Cleo&only=rate")
-        page.get_by_role("button", name=re.compile("A is better")).wait_for()
-        settle(page)
-        command = [sys.executable, "-m", "feedbackloop", "run", "spec.yaml", "--store", str(store.path)]
-        run = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        reader = subprocess.Popen(
-            [sys.executable, "-c", READER, str(store.path)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        cast = 0
-        while run.poll() is None or cast < 5:
-            vote(page, store, "123"[cast % 3])
-            cast += 1
-            assert not page.locator("[data-testid=stAlert], [data-testid=stException]").count()
-        said, _ = run.communicate(timeout=30)
-        looks, errors = reader.communicate(timeout=30)
+    page.goto(f"{url}/rate?queue={queue.id}&rater=Cleo&only=rate")
+    page.get_by_role("button", name=re.compile("A is better")).wait_for()
+    settle(page)
+    command = [sys.executable, "-m", "feedbackloop", "run", "spec.yaml", "--store", str(store.path)]
+    run = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    reader = subprocess.Popen(
+        [sys.executable, "-c", READER, str(store.path)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    cast = 0
+    while run.poll() is None or cast < 5:
+        vote(page, store, "123"[cast % 3])
+        cast += 1
+        assert not page.locator("[data-testid=stAlert], [data-testid=stException]").count()
+    said, _ = run.communicate(timeout=30)
+    looks, errors = reader.communicate(timeout=30)
     assert run.returncode == 0, said
     assert reader.returncode == 0, errors
     assert json.loads(looks) >= 5
@@ -130,18 +138,16 @@ def test_a_rater_a_run_and_a_notebook_use_one_file_at_once(page, tmp_path, demo_
     assert store.sql("SELECT count(*) AS n FROM answers WHERE task = 'other' AND status = 'completed'")["n"][0] == 600
 
 
-def test_what_the_address_says_goes_along_from_page_to_page(page, tmp_path, demo_file) -> None:
-    store = fl.Store(tmp_path / "loop.duckdb")
-    store.merge(fl.Store(demo_file))
-    with running_app(store.path, tmp_path) as url:
-        page.goto(f"{url}/results?period=last+30+days")
-        settle(page)
-        page.get_by_role("link", name="Trends", exact=True).click()
-        page.wait_for_url(re.compile(r"/trends\?.*period=last"))
-        settle(page)
-        page.get_by_role("link", name="Compare", exact=True).click()
-        page.wait_for_url(re.compile(r"/compare\?.*period=last"))
-        settle(page)
-        page.reload()
-        settle(page)
-        assert "period=last" in page.url
+def test_what_the_address_says_goes_along_from_page_to_page(page, demo) -> None:
+    _, url = demo
+    page.goto(f"{url}/results?period=last+30+days")
+    settle(page)
+    page.get_by_role("link", name="Trends", exact=True).click()
+    page.wait_for_url(re.compile(r"/trends\?.*period=last"))
+    settle(page)
+    page.get_by_role("link", name="Compare", exact=True).click()
+    page.wait_for_url(re.compile(r"/compare\?.*period=last"))
+    settle(page)
+    page.reload()
+    settle(page)
+    assert "period=last" in page.url

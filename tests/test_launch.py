@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from waiting import until
 
 import feedbackloop as fl
 from feedbackloop import queries
@@ -39,14 +38,6 @@ def spec(store: fl.Store, *variants: VariantSpec, **more: object) -> RunSpec:
     return RunSpec(
         task=TaskSpec(name="support"), dataset="rows.jsonl", variants=list(variants), base=store.path.parent, **more
     )
-
-
-def until(true: Callable[[], object], seconds: float = 40) -> object:
-    end = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < end, "it did not come to that in time"
-        time.sleep(0.1)
-    return found
 
 
 def run_id(store: fl.Store, launched: Launched) -> str:

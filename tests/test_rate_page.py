@@ -10,7 +10,6 @@ from streamlit.testing.v1 import AppTest
 from test_comparisons import TASK, a_case, fill, forget, standing
 
 from feedbackloop import comparisons
-from feedbackloop.comparisons import attention
 from feedbackloop.models import Queue, Rating, Task
 from feedbackloop.pages import context
 from feedbackloop.store import Store
@@ -19,18 +18,8 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
-    path = tmp_path / "loop.duckdb"
-    monkeypatch.setenv("FEEDBACKLOOP_STORE", str(path))
-    monkeypatch.chdir(tmp_path)
-    return Store(path)
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No second to wait, for tests that press keys as fast as they can."""
-    monkeypatch.setattr(attention, "READ_FOR_S", 0.0)
-    monkeypatch.setattr(attention, "APART_S", 0.0)
+def store(store_path: Path) -> Store:
+    return Store(store_path)
 
 
 def rate(**query: str) -> AppTest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,11 +34,16 @@ HOSTILE = (
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
-@pytest.fixture
-def filled(tmp_path: Path) -> Store:
-    made = Store(tmp_path / "loop.duckdb")
+@pytest.fixture(scope="module")
+def filled_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = Store(tmp_path_factory.mktemp("filled") / "loop.duckdb")
     fill(made, text=lambda name, number: f"{name[::-1]} on {number}.")
-    return made
+    return made.path
+
+
+@pytest.fixture
+def filled(filled_file: Path, tmp_path: Path) -> Store:
+    return Store(shutil.copy(filled_file, tmp_path))
 
 
 def opened(store: Store, overlap: int = 1) -> Queue:

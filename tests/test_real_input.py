@@ -42,7 +42,7 @@ class Real:
         return list(dict.fromkeys(model for model, _ in self.outputs))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def real(shared: Path) -> Real:
     path = shared / "prompts.jsonl"
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
@@ -87,8 +87,16 @@ async def replay(real: Real, folder: Path, store: fl.Store, **options) -> fl.Run
     )
 
 
-async def test_all_recorded_answers_are_stored_as_they_are(real, store, tmp_path) -> None:
-    result = await replay(real, tmp_path, store)
+@pytest.fixture(scope="module")
+def replayed(real, tmp_path_factory) -> tuple[fl.Store, fl.RunResult]:
+    """A store with every recorded answer, which nobody writes to, and the run that brought them."""
+    folder = tmp_path_factory.mktemp("replayed")
+    store = fl.Store(folder / "real.duckdb")
+    return store, asyncio.run(replay(real, folder, store))
+
+
+def test_all_recorded_answers_are_stored_as_they_are(real, replayed) -> None:
+    store, result = replayed
     assert (result.progress.completed, result.progress.failed) == (4830, 0)
     assert differing(stored(store), real.outputs) == []
     asked = store.sql(
@@ -208,8 +216,8 @@ def exported(path: Path) -> list[tuple[str, int, str]]:
     return [(row["variant"], int(row["external_id"]), row["output"]) for row in rows]
 
 
-async def test_exports_lose_nothing(real, store, tmp_path) -> None:
-    await replay(real, tmp_path, store)
+def test_exports_lose_nothing(real, replayed, tmp_path) -> None:
+    store, _ = replayed
     for ending in ("csv", "jsonl.gz", "parquet"):
         path = tmp_path / f"answers.{ending}"
         assert export(store, path) == 4830

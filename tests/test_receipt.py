@@ -76,18 +76,9 @@ def test_the_gate_says_how_to_go_on(store) -> None:
 
 
 def test_one_vote_is_one_vote() -> None:
-    made = {
-        "task": "t",
-        "baseline": "1",
-        "candidate": "2",
-        "goal": "better",
-        "verdict": "undecided",
-        "reason": "too_few",
-    }
-    assert "about 1 more vote would tell" in sentence(Decision(**made, more_needed=1))
-    assert "1 blind vote on 1 case by Anna" in evidence(
-        Decision(**made, estimate=1.0, n=1, raters=["Anna"], evidence={"cases": 1})
-    )
+    made = a_decision(verdict="undecided", reason="too_few", more_needed=1, n=1, raters=["Anna"], evidence={"cases": 1})
+    assert "about 1 more vote would tell" in sentence(made)
+    assert "1 blind vote on 1 case by Anna" in evidence(made)
 
 
 def test_a_receipt_reproduces_the_whole_rule(store) -> None:
@@ -98,16 +89,8 @@ def test_a_receipt_reproduces_the_whole_rule(store) -> None:
 
 
 def test_people_are_named() -> None:
-    made = {
-        "task": "t",
-        "baseline": "1",
-        "candidate": "2",
-        "goal": "better",
-        "verdict": "undecided",
-        "reason": "too_few",
-        "estimate": 0.5,
-    }
-    named = [evidence(Decision(**made, raters=list(("Anna", "Ben", "Cleo", "Dan", "Eva")[:n]))) for n in (0, 1, 2, 5)]
+    people = ["Anna", "Ben", "Cleo", "Dan", "Eva"]
+    named = [evidence(a_decision(raters=people[:n])) for n in (0, 1, 2, 5)]
     assert [said.rpartition(" by ")[2] for said in named] == [
         "nobody.",
         "Anna.",

@@ -7,7 +7,7 @@ import json
 
 import pytest
 from streamlit.testing.v1 import AppTest
-from test_compare import ROOT
+from test_home import ROOT, plain
 
 import feedbackloop as fl
 from feedbackloop.cli import main
@@ -28,10 +28,8 @@ def steady(inputs):
 
 
 @pytest.fixture
-def made(tmp_path, monkeypatch) -> fl.RunResult:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FEEDBACKLOOP_STORE", str(tmp_path / "loop.duckdb"))
-    (tmp_path / "app.py").write_text(APP)
+def made(store_path) -> fl.RunResult:
+    store_path.with_name("app.py").write_text(APP)
     return go(3)
 
 
@@ -55,10 +53,6 @@ def page(name: str, **parameters: str) -> AppTest:
     app.run()
     assert not app.exception
     return app
-
-
-def plain(text: object) -> str:
-    return str(text).replace("\\", "").replace("\u2060", "")
 
 
 def captions(app: AppTest) -> list[str]:

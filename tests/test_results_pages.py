@@ -10,6 +10,7 @@ from typing import Any
 import browser
 import pytest
 from streamlit.testing.v1 import AppTest
+from test_home import plain
 from votes_store import make
 
 import feedbackloop as fl
@@ -18,14 +19,6 @@ from feedbackloop.pages import context
 ROOT = Path(__file__).parents[1]
 
 BAD = "<img src=x onerror=alert(1)> **bold** :red[red] $x$"
-
-
-@pytest.fixture
-def store_path(monkeypatch, tmp_path) -> Path:
-    path = tmp_path / "loop.duckdb"
-    monkeypatch.setenv("FEEDBACKLOOP_STORE", str(path))
-    monkeypatch.chdir(tmp_path)
-    return path
 
 
 @pytest.fixture
@@ -43,11 +36,6 @@ def page(name: str, **query: str) -> AppTest:
     assert not made.exception
     assert not [error.value for error in made.error]
     return made
-
-
-def plain(text: str) -> str:
-    """Without what keeps Markdown from being read."""
-    return text.replace("\\", "").replace("\u2060", "")
 
 
 def subheaders(made: AppTest) -> list[str]:
@@ -240,12 +228,12 @@ def test_a_bar_of_issues_leads_to_its_answers(chromium, address) -> None:
     tab.close()
 
 
-@pytest.mark.parametrize("width", [800, 1280])
 @pytest.mark.parametrize("name", ["results", "trends"])
-def test_nothing_is_wider_than_the_page(chromium, address, name, width) -> None:
+def test_nothing_is_wider_than_the_page(chromium, address, name) -> None:
     tab = opened(chromium, f"{address}/{name}")
-    tab.set_viewport_size({"width": width, "height": 900})
-    tab.locator(".js-plotly-plot").first.wait_for(timeout=20_000)
-    main = "document.querySelector('[data-testid=stMain]')"
-    assert tab.evaluate(f"{main}.scrollWidth <= {main}.clientWidth")
+    for width in (800, 1280):
+        tab.set_viewport_size({"width": width, "height": 900})
+        tab.locator(".js-plotly-plot").first.wait_for(timeout=20_000)
+        main = "document.querySelector('[data-testid=stMain]')"
+        assert tab.evaluate(f"{main}.scrollWidth <= {main}.clientWidth"), width
     tab.close()

@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import openai
 import pytest
 from streamlit.testing.v1 import AppTest
+from waiting import until
 
 import feedbackloop as fl
 from feedbackloop.cli import main
@@ -42,12 +42,10 @@ def reasoned(inputs):
 '''
 
 
-def test_a_vote_changes_what_users_get_and_what_they_say_comes_back(tmp_path, monkeypatch, command) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FEEDBACKLOOP_STORE", str(tmp_path / "loop.duckdb"))
+def test_a_vote_changes_what_users_get_and_what_they_say_comes_back(tmp_path, store_path, monkeypatch, command) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "pipeline.py").write_text(PIPELINE)
-    store = fl.Store(tmp_path / "loop.duckdb")
+    store = fl.Store(store_path)
 
     made = asyncio.run(
         fl.run(
@@ -81,16 +79,16 @@ def test_a_vote_changes_what_users_get_and_what_they_say_comes_back(tmp_path, mo
 
         decision = store.sql("SELECT id FROM decisions WHERE verdict = 'promote'")["id"][0]
         assert f"Live for {TASK}: {labels['reasoned']}" in command("promote", TASK, "reasoned", "--decision", decision)
-        poll(lambda: ask()[0] == labels["reasoned"])
+        until(lambda: ask()[0] == labels["reasoned"], OBEYED_WITHIN_S)
         who, answer = ask("u2")
         assert (who, answer.choices[0].message.content.split()[-1]) == (labels["reasoned"], "night.")
 
         client.post("/feedback", body={"id": answer.id, "thumbs": "down", "comment": "in winter?"}, cast_to=object)
-        poll(lambda: len(store.sql("SELECT id FROM responses WHERE id = ?", [answer.id])) == 1)
+        until(lambda: len(store.sql("SELECT id FROM responses WHERE id = ?", [answer.id])) == 1, OBEYED_WITHIN_S)
         heard(store, answer.id)
 
         assert f"Live for {TASK}: {labels['short']}" in command("rollback", TASK)
-        poll(lambda: ask()[0] == labels["short"])
+        until(lambda: ask()[0] == labels["short"], OBEYED_WITHIN_S)
         assert ask("u2")[1].choices[0].message.content == "About the tower: see our web site."
 
     history = store.load(fl.Policy, "SELECT * FROM policies ORDER BY created_at")
@@ -186,7 +184,7 @@ def service(folder: Path) -> Iterator[str]:
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
     try:
-        poll(lambda: "running on" in log.read_text() or process.poll() is not None, within_s=30)
+        until(lambda: "running on" in log.read_text() or process.poll() is not None, 30)
         assert process.poll() is None, log.read_text()
         line = next(line for line in log.read_text().splitlines() if "running on" in line)
         yield next(word for word in line.split() if word.startswith("http")) + "/v1"
@@ -197,11 +195,3 @@ def service(folder: Path) -> Iterator[str]:
         if process.poll() is None:
             process.kill()
             process.wait()
-
-
-def poll(holds: Callable[[], bool], within_s: float = OBEYED_WITHIN_S) -> None:
-    """Wait until something holds."""
-    until = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < until, f"not within {within_s:g} s"
-        time.sleep(0.05)

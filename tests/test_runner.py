@@ -438,6 +438,14 @@ sys.stdin.read()
 """
 
 
+def keep(store: fl.Store) -> subprocess.Popen[bytes]:
+    """Another process that keeps the store until its input ends or it is killed."""
+    command = [sys.executable, "-c", HOLDER, f"{store.path}.lease"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"held\n"
+    return process
+
+
 async def test_a_store_that_another_process_keeps_ends_the_run_and_resume_completes_it(
     tmp_path, settings, monkeypatch
 ) -> None:
@@ -447,9 +455,7 @@ async def test_a_store_that_another_process_keeps_ends_the_run_and_resume_comple
 
     def hold(progress) -> None:
         if progress.done and not holders:
-            command = [sys.executable, "-c", HOLDER, f"{store.path}.lease"]
-            holders.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
-            assert holders[0].stdout.readline() == b"held\n"
+            holders.append(keep(store))
 
     slow = [{"name": "s", "model": "simulated:s", "params": slow_by(50)}]
     limits = fl.Limits(concurrency=4)
@@ -486,9 +492,7 @@ async def hold_for(store: fl.Store, settings: Settings, seconds: float) -> None:
 
     def hold(progress) -> None:
         if progress.done and not holders:
-            command = [sys.executable, "-c", HOLDER, f"{store.path}.lease"]
-            holders.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
-            assert holders[0].stdout.readline() == b"held\n"
+            holders.append(keep(store))
             held.append(time.monotonic())
         if len(held) == 1:
             meanwhile.append(progress.done)

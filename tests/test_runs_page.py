@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
-from test_home import fill, home, in_url
+from test_home import fill, home, in_url, plain
 
 import feedbackloop as fl
 from feedbackloop import queries
@@ -28,10 +28,8 @@ ANSWERS = b"prompt,model_a,model_b,reference\nOne?,1,uno,1\nTwo?,2,due,2\nThree?
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch) -> fl.Store:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FEEDBACKLOOP_STORE", str(tmp_path / "loop.duckdb"))
-    return fl.Store(tmp_path / "loop.duckdb")
+def store(store_path) -> fl.Store:
+    return fl.Store(store_path)
 
 
 def runs(**query: str) -> AppTest:
@@ -44,11 +42,6 @@ def runs(**query: str) -> AppTest:
 def ok(page: AppTest) -> AppTest:
     assert not page.exception
     return page
-
-
-def plain(text: object) -> str:
-    """As it is read: without the signs that keep Markdown from being one."""
-    return str(text).replace("\\", "").replace("\u2060", "")
 
 
 def buttons(page: AppTest) -> list[str]:
@@ -153,7 +146,7 @@ def test_the_answers_of_a_run_can_be_taken_away(store, ending) -> None:
 
 def test_an_unknown_run_is_said_so(store) -> None:
     fill(store, "terse", "steps", cases=1)
-    assert "there is no run 'nope'" in runs(run="nope").error[0].value.replace("\\", "")
+    assert "there is no run 'nope'" in plain(runs(run="nope").error[0].value)
 
 
 def test_an_interrupted_run_is_gone_on_with_from_its_page(store, monkeypatch) -> None:
@@ -458,7 +451,7 @@ def test_files_of_other_tools_come_in_as_they_are(store) -> None:
     assert "This file holds a judge's annotations of AlpacaEval." in told(ok(page))
     page.button(key="import").click().run()
     assert "Imported: 2 answers of x and y to 1 case, 1 vote." in told(ok(page))
-    assert "`odd` (line 1)" in told(page).replace("\\", "")
+    assert "`odd` (line 1)" in told(page)
     page.button(key="rate-blind").click().run()
     assert store.sql("SELECT purpose FROM queues")["purpose"].tolist() == ["decision"]
     # Nothing of it stood on the screen: he is still blind to it.

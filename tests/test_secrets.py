@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from batch_server import BatchServer
+from batch_server import Batch, BatchServer
 from fakes import FakeTime
 from openai_server import OpenAIServer, Reply, refused
 
@@ -124,9 +124,8 @@ async def test_no_file_holds_a_key_that_batches_say_back(folder, monkeypatch, ca
         {"faults": echoes(KEY)},
         {"ends": ("quoting",)},
     ):
-        with BatchServer(polls=1, **more) as server:
+        with Quoting(polls=1, **more) as server:
             monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-            monkeypatch.setattr(BatchServer, "_end", quoting(BatchServer._end))
             result = await fl.run(
                 ROWS, [{"name": "a", "model": "openai:m"}], cache=False, clock=FakeTime().clock(), **options
             )
@@ -135,12 +134,12 @@ async def test_no_file_holds_a_key_that_batches_say_back(folder, monkeypatch, ca
     assert not leaks(folder, out.out, out.err, *told, *(record.getMessage() for record in caplog.records))
 
 
-def quoting(end):
-    def work(self, batch, how):
+class Quoting(BatchServer):
+    """A batch of it may end with the key as its reason."""
+
+    def _end(self, batch: Batch, how: str) -> None:
         if how != "quoting":
-            return end(self, batch, how)
+            super()._end(batch, how)
+            return
         batch.status, batch.counts = "failed", {}
         batch.errors = [{"code": "invalid", "message": f"the file of {KEY} is not yours"}]
-        return None
-
-    return work

@@ -59,10 +59,10 @@ def test_quality_is_the_same_as_in_results(two_runs) -> None:
 def test_a_vote_belongs_to_the_day_of_its_answer_in_the_viewers_zone(tmp_path) -> None:
     # Answers from 23:30 UTC on the 1st: in Berlin that is the 2nd.
     made = make(tmp_path / "loop.duckdb", cases=4)
+    late = make(tmp_path / "late.duckdb", cases=4)
+    move(late, timedelta(hours=11, minutes=30))
+    late.votes("terse", "steps", ["b"] * 4, created_at=START + timedelta(days=90))
     for zone, day in (("UTC", 1), ("Europe/Berlin", 2), ("America/New_York", 1)):
-        late = make(tmp_path / f"{day}-{len(zone)}.duckdb", cases=4)
-        move(late, timedelta(hours=11, minutes=30))
-        late.votes("terse", "steps", ["b"] * 4, created_at=START + timedelta(days=90))
         found = trends(late.store, by="day", zone=zone)
         assert [rung.id for rung in found.rungs] == [f"2026-03-0{day} 00:00:00"]
         assert (

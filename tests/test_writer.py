@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from feedbackloop.errors import StoreError
 from feedbackloop.models import AIRequest, Task
@@ -32,18 +33,11 @@ def names(store: Store) -> list[str]:
     return sorted(store.sql("SELECT name FROM tasks")["name"]) if store.exists() else []
 
 
-def wait_until(condition) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_what_is_given_is_in_the_file_soon_without_any_further_call(store) -> None:
     store.append([Task(name="first")])
     writer = Writer(store)
     writer.put(Task(name="a"), Task(name="b"))
-    wait_until(lambda: names(store) == ["a", "b", "first"])
+    until(lambda: names(store) == ["a", "b", "first"], 5)
     assert writer.backlog == 0
     writer.close()
 
@@ -86,7 +80,7 @@ def test_it_takes_records_from_any_thread(store) -> None:
 def test_closing_writes_what_is_left_and_what_it_is_given_last(store) -> None:
     writer = Writer(store, flush_s=60)
     writer.put(Task(name="a"))
-    wait_until(lambda: names(store) == ["a"])
+    until(lambda: names(store) == ["a"], 5)
     writer.put(Task(name="b"))
     began = time.monotonic()
     writer.close(Task(name="c"))
@@ -125,7 +119,7 @@ def test_what_was_refused_is_written_at_the_end_if_it_can_be(store, hasty) -> No
     writer = Writer(hasty)
     with Store(store.path).lease():
         writer.put(Task(name="a"), Task(name="b"))
-        wait_until(lambda: writer.error)
+        until(lambda: writer.error, 5)
     writer.close(Task(name="last"))
     assert writer.error is None
     assert names(store) == ["a", "b", "first", "last"]
@@ -137,7 +131,7 @@ def test_an_error_that_stays_is_left_to_be_seen(store, hasty) -> None:
     writer = Writer(hasty)
     with Store(store.path).lease():
         writer.put(Task(name="a"))
-        wait_until(lambda: writer.error)
+        until(lambda: writer.error, 5)
         writer.close()
     assert isinstance(writer.error, StoreError)
     assert names(store) == ["first"]
@@ -146,7 +140,7 @@ def test_an_error_that_stays_is_left_to_be_seen(store, hasty) -> None:
 def test_rows_that_were_written_beside_a_refused_one_are_not_written_twice(store) -> None:
     writer = Writer(store)
     writer.put(Task(name="good"), Task(name="bad \ud800"), Task(name="also good"))
-    wait_until(lambda: writer.error)
+    until(lambda: writer.error, 5)
     writer.close(Task(name="last"))
     assert isinstance(writer.error, StoreError)
     assert "could not be stored: tasks bad" in str(writer.error)
