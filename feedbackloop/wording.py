@@ -71,3 +71,8 @@ def batches(open_ones: Sequence[Mapping[str, Any]]) -> str:
     named = " and ".join("OpenAI" if name == "openai" else name for name in providers)
     lead = "batch" if len(open_ones) == 1 else f"{len(open_ones):,} batches"
     return f"{lead} of {requests:,} with {named}, {done:,} done"
+
+
+def goes_on(waiting: str) -> str:
+    """What the batches told by `batches` do meanwhile."""
+    return "goes on by itself" if waiting.startswith("batch ") else "go on by themselves"

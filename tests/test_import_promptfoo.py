@@ -344,9 +344,17 @@ def test_nothing_outside_the_folder_is_read_and_no_program_run(tmp_path) -> None
     (tmp_path / "secret.txt").write_text("secret")
     folder = tmp_path / "inner"
     folder.mkdir()
+    (folder / "broken.yaml").write_text("- role: 'user")
     _, lines, left_out = converted(
         folder,
-        prompts=["Say {{n}}", "file://../secret.txt", "file://make.py:prompt", "file://none.txt", "{% if %}"],
+        prompts=[
+            "Say {{n}}",
+            "file://../secret.txt",
+            "file://make.py:prompt",
+            "file://none.txt",
+            "{% if %}",
+            "broken.yaml",
+        ],
         providers=["openai:gpt-4o", "python:answer.py", "https://example.com/x"],
         tests=[
             {"vars": {"n": "file:///etc/hostname"}},
@@ -363,6 +371,7 @@ def test_nothing_outside_the_folder_is_read_and_no_program_run(tmp_path) -> None
         "file://make.py:prompt is a program, and none is run for an import (prompt 3)",
         "file://none.txt is not there, or names several files (prompt 4)",
         "a template that Jinja2 cannot read",
+        "broken.yaml",
         "the provider python:answer.py",
         "the provider https://example.com/x",
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,16 +65,12 @@ def told(page: AppTest) -> str:
 
 def until(page: AppTest, true) -> AppTest:
     """Look again and again, as the page's fragments do."""
-    for _ in range(60):
-        if true(ok(page)):
-            return page
-        launched = next(
-            (page.session_state[name] for name in ("launched", "new-try") if name in page.session_state), None
-        )
-        if launched is not None:
-            launched.wait(0.5)
+    end = time.monotonic() + 60
+    while not true(ok(page)):
+        assert time.monotonic() < end, told(page)
+        time.sleep(0.1)
         page.run()
-    raise AssertionError(told(page))
+    return page
 
 
 # The list

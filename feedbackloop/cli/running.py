@@ -11,7 +11,7 @@ import typer
 from feedbackloop.cli.options import StoreOption, open_store, same_store
 from feedbackloop.cli.paying import MaxCostOption, UnknownPriceOption, YesOption, agree_to_resume, agree_to_run, lower
 from feedbackloop.cli.reporting import FailUnderOption, OutputOption, Reporting
-from feedbackloop.wording import ago, count, duration, spend
+from feedbackloop.wording import ago, count, duration, goes_on, spend
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -258,9 +258,7 @@ def _see(watch: Watch, go: Going, store: Store, url: str | None, reporting: Repo
     if reason is not None:
         drawing.say(f"Run {short} stopped at {last.done:,} of {count(last.total, 'answer')}: {reason}.", "yellow")
         if last.waiting:
-            drawing.say(
-                f"The {last.waiting}, {'goes on by itself' if last.waiting.startswith('batch ') else 'go on by themselves'}."
-            )
+            drawing.say(f"The {last.waiting}, {goes_on(last.waiting)}.")
         drawing.steps((_resume(last.run_id, reason, url), _resuming(last.waiting)))
         raise typer.Exit(130 if watch.asked else 1)
     assert result is not None

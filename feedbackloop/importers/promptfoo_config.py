@@ -164,7 +164,7 @@ def _prompts(given: Any, source: Source) -> Iterator[tuple[str, str | list[Messa
             continue
         try:
             texts = _texts(raw, source.path.parent)
-        except Unreadable as error:
+        except (Unreadable, DatasetError) as error:
             source.left_out.add(str(error), f"prompt {place}")
             continue
         for text in texts:

@@ -20,7 +20,7 @@ from feedbackloop.queries import RunStatus, overview
 from feedbackloop.queries.overview import NO_FIGURES
 from feedbackloop.queries.repeats import steadiness
 from feedbackloop.store import Store
-from feedbackloop.wording import ago, batches, count, dollars, milliseconds, spend
+from feedbackloop.wording import ago, batches, count, dollars, goes_on, milliseconds, spend
 
 EXPORTED = 200_000
 """Answers that are made into a file for the browser; more are the command line's business."""
@@ -68,7 +68,8 @@ def _head(status: RunStatus) -> None:
         done, total = int(status.counts.get("done") or 0), int(status.counts.get("total") or 0)
         st.warning(f"It was interrupted at {done:,} of {count(total, 'answer')}. Nothing that was answered is lost.")
     if status.state in {"stopped", "interrupted"} and (waiting := batches(status.counts.get("batches") or ())):
-        sentence = f"A {waiting} when last seen, goes on by itself: Resume fetches its answers."
+        article = "A " if waiting.startswith("batch ") else ""
+        sentence = f"{article}{waiting} when last seen, {goes_on(waiting)}: Resume fetches the answers."
         st.info(answer.escaped(sentence), icon=":material/schedule:")
 
 

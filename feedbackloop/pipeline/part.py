@@ -293,7 +293,8 @@ class Part:
                 f"{self.dataset.name}: {checked.repeated_count} repeated rows count once (line {line} repeats line {first})"
             )
         if self.before and checked.fingerprint != self.run.fingerprint:
-            notes.append(f"{self.dataset.name} has changed since the run began: only what is new or changed is asked")
+            asked = "what failed" if self.only_failed else "what is new or changed"
+            notes.append(f"{self.dataset.name} has changed since the run began: only {asked} is asked")
         return tuple(notes)
 
     def _stop(self, reason: str) -> None:
