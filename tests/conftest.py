@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import os
 import socket
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from browser import CHROMIUM, FLAGS
 from postgres_server import PostgresServer, why_not
+from streamlit.components.v2 import manifest_scanner
 
 from feedbackloop.store import Store
 
@@ -66,6 +68,12 @@ def _no_long_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(asyncio, "sleep", short_sleep)
     monkeypatch.setattr(time, "sleep", short_pause)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _packages_are_scanned_once() -> None:
+    """Each AppTest has Streamlit look for components in all that is installed, which does not change meanwhile."""
+    manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.scan_component_manifests)
 
 
 @pytest.fixture(scope="session")
