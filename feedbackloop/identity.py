@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -36,6 +36,19 @@ def content_id(*parts: Any) -> str:
     """128 bits of SHA-256 over the parts' canonical JSON, as 32 hex digits: equal content, equal id, on any machine."""
     text = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def request_key(asked: Any, model: str, params: Mapping[str, Any], repeat: int, source: str | None = None) -> str:
+    """What makes two requests the same question, whose answer is paid for once.
+
+    Args:
+        asked: the messages, or a function's inputs.
+        model: `provider:model`.
+        params: of the model.
+        repeat: which of several answers to the same it is.
+        source: what else decides the answer: a hash of a function's file, of a recording.
+    """
+    return content_id(asked, model, params, repeat, source)
 
 
 def fingerprint(case_ids: Iterable[str]) -> str:

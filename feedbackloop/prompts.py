@@ -22,7 +22,12 @@ DEFAULT = "{{ input }}"
 
 SLOTS = ("exemplars", "messages")
 
-_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+_ENVIRONMENT = ImmutableSandboxedEnvironment(
+    undefined=jinja2.StrictUndefined,
+    # An empty cell is nothing, and no word of Python's.
+    finalize=lambda value: "" if value is None else value,
+    keep_trailing_newline=True,
+)
 _VERBATIM = frozenset({"role", "name", "tool_call_id", "type"})
 
 

@@ -21,6 +21,7 @@ from feedbackloop.pipeline.estimate import (
     is_function,
     power,
     rendered,
+    used_again,
 )
 from feedbackloop.providers import create
 from feedbackloop.settings import Limits, Price, ProviderSettings, Settings
@@ -193,6 +194,51 @@ async def test_what_is_left_of_a_run_is_estimated_alone(store, tmp_path) -> None
     left = estimate_rest(store, None, own)
     assert left.calls == 20 - result.progress.completed
     assert {one.name: one.calls for one in left.variants}["b"] == 10
+
+
+# Answers that are there already
+
+
+class Answering:
+    base_url = "https://models.example/v1"
+
+    async def complete(self, request: AIRequest) -> AIResponse:
+        return AIResponse(request_id=request.id, model_used=request.model, output="Paris", output_tokens=2)
+
+
+async def test_answers_that_are_there_already_are_no_calls(store, tmp_path) -> None:
+    rows(tmp_path / "d.jsonl", 10)
+    own = SETTINGS.model_copy(update={"base": tmp_path, "prices": {"far:llama": SETTINGS.prices["openai:dear"]}})
+    both = spec("far:llama", "far:other").model_copy(update={"base": tmp_path})
+
+    def reused(asked: RunSpec, **more: object) -> list[tuple[int, int]]:
+        return [(one.calls, one.reused) for one in estimate_spec(asked, store, own, **more).variants]
+
+    assert reused(both) == [(20, 0), (20, 0)]
+    await fl.run(
+        tmp_path / "d.jsonl", both.variants[:1], store=store, settings=own, repeats=2, wrap=lambda _: Answering()
+    )
+    assert reused(both) == [(0, 20), (20, 0)]
+    assert estimate_spec(both, store, own).variants[0].cost_usd == 0
+    # A third answer to the same question is another one, and so is an answer to other words.
+    assert reused(both.model_copy(update={"repeats": 3}))[0] == (10, 20)
+    assert reused(spec("far:llama", prompt="{{ input }}!").model_copy(update={"base": tmp_path})) == [(20, 0)]
+    # Who asks anew, or only tries, uses none of them.
+    assert reused(both, cache=False)[0] == (20, 0)
+    assert reused(both, limit=4)[0] == (8, 0)
+
+
+async def test_only_what_was_looked_up_is_said_to_be_there(store, tmp_path, monkeypatch) -> None:
+    rows(tmp_path / "d.jsonl", 40)
+    asked = spec("far:llama").model_copy(update={"base": tmp_path})
+    more = {"store": store, "settings": SETTINGS, "allow_unknown_price": True, "wrap": lambda _: Answering()}
+    await fl.run(tmp_path / "d.jsonl", asked.variants, repeats=2, **more)
+    assert used_again(estimate_spec(asked, store, SETTINGS)) == ", 80 answers are there already"
+    monkeypatch.setattr(counting, "READ", 10)
+    found = estimate_spec(asked, store, SETTINGS)
+    assert (found.calls, found.reused) == (60, 20)
+    assert used_again(found) == ", at least 20 answers are there already"
+    assert used_again(estimate_spec(asked, store, SETTINGS, cache=False)) == ""
 
 
 # Prices that nobody knows

@@ -85,6 +85,15 @@ def test_yes_skips_the_question_and_what_is_free_is_never_asked_about(call, serv
     assert "$0.00" in out
 
 
+def test_nobody_is_asked_about_answers_that_are_there_already(call, server):
+    call("run", "spec.yaml", "--yes")
+    code, out = call("run", "spec.yaml", says="n\n")
+    told = "0 calls (5 cases x 2 variants, 10 answers are there already), about 0 tokens, $0.00"
+    assert f"Estimate: {told}" in out
+    assert (code, "Start?" in out, len(server.requests)) == (0, False, 10)
+    assert "Start? [Y/n]" in call("run", "spec.yaml", "--no-cache", says="n\n")[1]
+
+
 def test_what_has_no_price_is_not_said_to_cost_nothing(call):
     Path("mine.py").write_text("def answer(inputs):\n    return 'yes'\n")
     Path("mine.yaml").write_text('dataset: cases.jsonl\nvariants: [{name: mine, model: "python:mine.py:answer"}]\n')

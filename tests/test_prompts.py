@@ -27,6 +27,11 @@ def test_without_a_prompt_the_input_is_sent_as_it_is() -> None:
     assert render(None, Case(inputs={"input": " x "})) == [user(" x ")]
 
 
+def test_an_empty_value_is_rendered_as_nothing() -> None:
+    prompt = "{{ name }}: {{ city or 'unknown' }}{% if not name %}!{% endif %}"
+    assert render(prompt, Case(inputs={"name": None, "city": None})) == [user(": unknown!")]
+
+
 def test_a_list_keeps_roles_and_every_other_key() -> None:
     prompt = [
         {"role": "system", "content": "Be {{ tone }}."},

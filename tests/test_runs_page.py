@@ -248,7 +248,7 @@ def test_a_new_run_from_a_dropped_file_to_its_figures(store) -> None:
     page.number_input(key="new-row").set_value(3).run()
     assert "Answer in one sentence: Question 2" in told(ok(page))
     figures = {metric.label: metric.value for metric in page.metric}
-    assert figures["Answers"] == "16"
+    assert figures["Calls"] == "16"
     assert figures["Cost, about"] == "$0.00"
     assert "uploads/" in page.code[0].value
 
@@ -338,6 +338,30 @@ def test_a_price_that_nobody_knows_has_to_be_allowed(store, monkeypatch) -> None
     assert not page.button(key="start").disabled
     page.button(key="start").click().run()
     assert started == [{"allow_unknown_price": True}]
+
+
+def test_a_run_can_be_by_batch_where_all_its_providers_have_them(store) -> None:
+    Path("rows.jsonl").write_text(ROWS)
+    Path("feedbackloop.toml").write_text(
+        '[providers.far]\nbase_url = "https://models.example/v1"\n'
+        '[prices."far:llama"]\ninput_per_million = 10\noutput_per_million = 1000\n'
+    )
+    store.append([fl.Variant(name="far", model="far:llama")])
+    page = runs(new="run")
+    page.selectbox(key="new-file").set_value(str(Path("rows.jsonl").absolute())).run()
+    choice = "By batch: half the price, answers within a day"
+    for slot in (0, 1):
+        assert choice not in [box.label for box in page.checkbox]
+        page.session_state[f"new-{slot}-model"] = "far:llama"
+        ok(page.run())
+
+    def figures() -> list[str]:
+        return [metric.value for metric in page.metric]
+
+    assert figures() == ["16", "$4.00", "6.0 s"]
+    page.checkbox(key="new-batch").check().run()
+    assert figures() == ["16", "$2.00", "up to a day"]
+    assert "executor: batch" in page.code[0].value
 
 
 def test_a_new_run_says_what_it_will_be_able_to_show(store) -> None:

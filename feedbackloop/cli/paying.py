@@ -49,7 +49,14 @@ def lower(budget_usd: float | None, max_cost: float | None) -> float | None:
 
 
 def agree_to_run(
-    spec: RunSpec, store: Store, settings: Settings, *, limit: int | None, yes: bool, unknown_price: bool
+    spec: RunSpec,
+    store: Store,
+    settings: Settings,
+    *,
+    limit: int | None,
+    cache: bool | None,
+    yes: bool,
+    unknown_price: bool,
 ) -> None:
     """Say what a run comes to, and ask where it costs money.
 
@@ -60,7 +67,7 @@ def agree_to_run(
     from feedbackloop.pipeline.estimate import estimate_spec
 
     try:
-        found = estimate_spec(spec, store, settings, limit=limit)
+        found = estimate_spec(spec, store, settings, limit=limit, cache=cache)
     except FeedbackLoopError:
         return  # the run meets the same, and says in which line
     _agree(found, spec.budget_usd, yes=yes, unknown_price=unknown_price)
@@ -124,12 +131,15 @@ def _agree(found: Estimate, budget_usd: float | None, *, yes: bool, unknown_pric
 
 
 def _figures(found: Estimate) -> str:
+    from feedbackloop.pipeline import estimate
+
     cases = f"{'' if found.exact else 'about '}{count(found.cases, 'case')}"
     times = f"{cases} x {count(len(found.variants), 'variant')}"
     if found.repeats > 1:
         times += f" x {found.repeats} times"
     whole = found.cases * len(found.variants) * found.repeats
-    told = f"{count(found.calls, 'call')} ({times})" if found.calls == whole else f"{count(found.calls, 'call')} left"
+    entire = found.calls + found.reused == whole
+    told = f"{count(found.calls, 'call')} " + (f"({times}{estimate.used_again(found)})" if entire else "left")
     unknown = found.unpriced or found.unknown_prices
     cost = "an unknown cost" if found.unpriced and not found.cost_usd else dollars(found.cost_usd)
     cost = f"at least {cost}" if unknown and found.cost_usd else cost

@@ -68,7 +68,8 @@ def run(  # noqa: PLR0917 - Typer passes options by name
     reporting.refuse(read.graders)
     executor = "batch" if batch else read.executor
     read = read.model_copy(update={"budget_usd": lower(read.budget_usd, max_cost), "executor": executor})
-    agree_to_run(read, opened, settings, limit=limit, yes=yes, unknown_price=allow_unknown_price)
+    cache = False if no_cache or record else None
+    agree_to_run(read, opened, settings, limit=limit, cache=cache, yes=yes, unknown_price=allow_unknown_price)
     wrap = None if record is None else lambda provider: Recorder(provider, record)
     watch = Watch()
     _see(
@@ -78,7 +79,7 @@ def run(  # noqa: PLR0917 - Typer passes options by name
             opened,
             settings=settings,
             limit=limit,
-            cache=False if no_cache or record else None,
+            cache=cache,
             allow_unknown_price=allow_unknown_price,
             wrap=wrap,
             progress=progress,

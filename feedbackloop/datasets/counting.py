@@ -16,8 +16,6 @@ from feedbackloop.models import Case
 
 READ = 1_000
 """Rows that are read; a dataset with fewer is counted exactly."""
-KEPT = 200
-"""Cases of these that are handed on."""
 
 _CHUNK = 1 << 20
 _BY_LINE = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -31,7 +29,7 @@ class Survey:
     exact: bool
     """Whether they were counted, or reckoned from the first rows and the file's length."""
     sample: tuple[Case, ...]
-    """The first ones."""
+    """Those that were read: the first ones."""
 
 
 def survey(dataset: Dataset, limit: int | None = None) -> Survey:
@@ -51,7 +49,7 @@ def survey(dataset: Dataset, limit: int | None = None) -> Survey:
     for item in islice(dataset.numbered(), READ if limit is None else min(READ, limit)):
         rows, line = rows + 1, item.line
         cases.setdefault(item.case.id, item.case)
-    sample = tuple(islice(cases.values(), KEPT))
+    sample = tuple(cases.values())
     if rows < READ or rows == limit:
         return Survey(len(cases), exact=True, sample=sample)
     whole = max(rows, _rows(dataset, lines_per_row=line / rows))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from feedbackloop.gateway.refusals import Refused
-from feedbackloop.identity import content_id
+from feedbackloop.identity import request_key
 from feedbackloop.models import AIRequest, AIResponse, Message
 from feedbackloop.text import storable_value
 
@@ -148,7 +148,7 @@ def asked(body: ChatBody) -> AIRequest:
 def keyed(request: AIRequest, model: str) -> AIRequest:
     """The request put to a model by its own name."""
     messages = request.messages or [{"role": "user", "content": request.input}]
-    key = content_id(messages, model, request.params, request.repeat, None)
+    key = request_key(messages, model, request.params, request.repeat)
     return request.model_copy(update={"model": model, "key": key, "inputs": None})
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from feedbackloop.errors import SettingsError
-from feedbackloop.identity import content_id, utcnow
+from feedbackloop.identity import request_key, utcnow
 from feedbackloop.models import AIRequest, Case, Message, Variant
 from feedbackloop.pipeline.engine import Engine
 from feedbackloop.prompts import Prompt, last_user_text
@@ -65,7 +65,7 @@ class Asking:
             if case.context:
                 inputs["context"] = case.context
         text = last_user_text(messages) if inputs is None else _text(case)
-        key = content_id(messages if inputs is None else inputs, self.models[0], variant.params, repeat, self.source)
+        key = request_key(messages if inputs is None else inputs, self.models[0], variant.params, repeat, self.source)
         # A single user message is its text: `input` says it all, and the store need not keep it twice.
         plain = len(messages) == 1 and messages[0] == {"role": "user", "content": text}
         metadata = {"variant": variant.name}

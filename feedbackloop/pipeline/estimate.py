@@ -9,6 +9,7 @@ from pathlib import Path
 from feedbackloop import queries
 from feedbackloop.datasets import open_dataset, survey
 from feedbackloop.errors import FeedbackLoopError
+from feedbackloop.identity import request_key
 from feedbackloop.models import Case, Message
 from feedbackloop.pipeline.charges import MADE_UP, unknown_prices
 from feedbackloop.pipeline.extending import More, extended
@@ -22,6 +23,7 @@ from feedbackloop.settings import Limits, Settings, parse
 from feedbackloop.spec import RunSpec, TaskSpec, VariantSpec
 from feedbackloop.stats.planning import USUAL_TIE_RATE, detectable_effect
 from feedbackloop.store import Store
+from feedbackloop.wording import count
 
 USUAL_CHARACTERS_PER_TOKEN = 4.0
 """Some languages and code have fewer."""
@@ -40,6 +42,9 @@ class VariantEstimate:
     model: str
     """`provider:model`."""
     calls: int
+    """How often it is asked."""
+    reused: int
+    """Answers to the very same question that are there already; none of them is a call."""
     input_tokens: float
     """Of all its calls."""
     output_tokens: float
@@ -61,6 +66,8 @@ class Estimate:
     """Models, fallbacks included, that are charged for at a price that nobody knows: these have to be allowed."""
     exact: bool = True
     """Whether the cases were counted; otherwise they were reckoned from the first rows."""
+    looked_at: int = 0
+    """How many of the cases were looked up for answers that are there already."""
     by_batch: bool = False
     """Whether it is asked by batches, whose time is the provider's: within a day."""
 
@@ -68,6 +75,11 @@ class Estimate:
     def calls(self) -> int:
         """How many answers are asked for."""
         return sum(variant.calls for variant in self.variants)
+
+    @property
+    def reused(self) -> int:
+        """How many answers are there already, and used again for nothing; of a long dataset, those to its first rows."""
+        return sum(variant.reused for variant in self.variants)
 
     @property
     def tokens(self) -> float:
@@ -109,7 +121,17 @@ def power(found: Estimate) -> str:
     return f"With one vote on each case, the smallest win rate that shows is {found.detectable:.0%} ({basis})."
 
 
-def estimate_spec(spec: RunSpec, store: Store, settings: Settings, *, limit: int | None = None) -> Estimate:
+def used_again(found: Estimate) -> str:
+    """What is there already and not asked again, to be put behind how many answers there will be; empty if nothing is."""
+    if not found.reused:
+        return ""
+    least = "" if found.looked_at >= found.cases else "at least "
+    return f", {least}{count(found.reused, 'answer')} {'is' if found.reused == 1 else 'are'} there already"
+
+
+def estimate_spec(
+    spec: RunSpec, store: Store, settings: Settings, *, limit: int | None = None, cache: bool | None = None
+) -> Estimate:
     """Guess what a spec comes to from the first rows of its dataset, however long that is.
 
     Args:
@@ -117,15 +139,18 @@ def estimate_spec(spec: RunSpec, store: Store, settings: Settings, *, limit: int
         store: where earlier answers tell how long and slow a model's answers are.
         settings: prices and limits; relative paths start from the spec's folder.
         limit: only the first rows; wins over the spec's own.
+        cache: whether answers that are there already are used again; by default as `run` does it.
 
     Raises:
         DatasetError: the dataset's first rows cannot be read.
         PromptError: a prompt does not compile or fails on one of these rows.
         UnknownName: a model names no known provider.
     """
-    found = survey(open_dataset(spec.dataset_path, id_column=spec.id_column), limit or spec.limit)
+    limit = limit or spec.limit
+    found = survey(open_dataset(spec.dataset_path, id_column=spec.id_column), limit)
     settings = settings.model_copy(update={"base": spec.base})
-    return estimate(spec, store, settings, cases=found.cases, sample=found.sample, exact=found.exact)
+    cache = limit is None if cache is None else cache
+    return estimate(spec, store, settings, cases=found.cases, sample=found.sample, exact=found.exact, cache=cache)
 
 
 def estimate_rest(
@@ -180,6 +205,7 @@ def estimate(
     sample: Sequence[Case],
     exact: bool = True,
     left: Mapping[str, int] | None = None,
+    cache: bool = False,
 ) -> Estimate:
     """Guess what a spec comes to.
 
@@ -188,9 +214,10 @@ def estimate(
         store: where earlier answers tell how long and slow a model's answers are.
         settings: prices and limits.
         cases: how many there are in all.
-        sample: some of them, which the prompts are measured on.
+        sample: some of them, which the prompts are measured on and earlier answers looked up for.
         exact: whether the cases were counted.
         left: how often each variant is still to be asked, by its name; by default all cases are put to it.
+        cache: whether answers that are there already are used again.
 
     Raises:
         PromptError: a prompt does not compile or fails on a case.
@@ -203,7 +230,8 @@ def estimate(
     made = []
     seconds = 0.0
     for variant, model in zip(spec.variants, models, strict=True):
-        calls = cases * spec.repeats if left is None else left[variant.name]
+        reused = _reused(variant, sample, spec.repeats, store, settings) if cache else 0
+        calls = max(0, cases * spec.repeats - reused) if left is None else left[variant.name]
         past = history.get(model, ModelHistory(None, None))
         provider = provider_name(model, settings)
         output = _output_tokens(variant, past)
@@ -214,6 +242,7 @@ def estimate(
                 name=variant.name,
                 model=model,
                 calls=calls,
+                reused=reused,
                 input_tokens=one.input * calls,
                 output_tokens=one.output * calls,
                 cost_usd=None if cost is None else cost * calls,
@@ -222,8 +251,11 @@ def estimate(
         )
         limits = settings.limits_of(provider, spec.limits or settings.limits)
         seconds += _seconds(variant, provider, past, limits, calls=calls, tokens=(one.input + one.output) * calls)
+    looked_at = len(sample) if cache else 0
     asked = (model for variant in spec.variants for model in (variant.model, *variant.fallbacks))
-    return Estimate(cases, spec.repeats, tuple(made), seconds, unknown_prices(asked, settings), exact, by_batch)
+    return Estimate(
+        cases, spec.repeats, tuple(made), seconds, unknown_prices(asked, settings), exact, looked_at, by_batch
+    )
 
 
 def cannot_ask(variant: VariantSpec, settings: Settings) -> str | None:
@@ -245,6 +277,14 @@ def cannot_ask(variant: VariantSpec, settings: Settings) -> str | None:
     return None
 
 
+def has_batches(variant: VariantSpec, settings: Settings) -> bool:
+    """Whether a variant's provider takes batches."""
+    try:
+        return hasattr(create(provider_name(model_name(variant.model, settings), settings), settings), "batches")
+    except FeedbackLoopError:
+        return False
+
+
 def rendered(variant: VariantSpec, case: Case, settings: Settings) -> list[Message] | None:
     """What a variant sends for a case; None for a function of one's own, which gets the case's inputs instead.
 
@@ -262,6 +302,26 @@ def is_function(model: str, settings: Settings) -> bool:
         UnknownName: the model names no known provider.
     """
     return bool(getattr(create(provider_name(model, settings), settings), "takes_inputs", False))
+
+
+def _reused(variant: VariantSpec, sample: Sequence[Case], repeats: int, store: Store, settings: Settings) -> int:
+    """How many answers of the sample are there already; a function of one's own is not looked at, as in `cannot_ask`."""
+    if not store.exists() or is_function(variant.model, settings):
+        return 0
+    model = model_name(variant.model, settings)
+    try:
+        prepare = getattr(create(provider_name(model, settings), settings), "prepare", None)
+        source = prepare(model) if prepare else None
+    except FeedbackLoopError:
+        return 0  # it cannot be asked at all, which is said elsewhere
+    prompt, params = Prompt.of(variant.record()), variant.params
+    keys = [
+        request_key(messages, model, params, repeat, source)
+        for messages in map(prompt.render, sample)
+        for repeat in range(repeats)
+    ]
+    found = queries.answered_keys(store, keys)
+    return sum(key in found for key in keys)
 
 
 def _input_tokens(variant: VariantSpec, sample: Sequence[Case], settings: Settings) -> float:

@@ -104,11 +104,13 @@ def start(spec: Path, store: Store, *, allow_unknown_price: bool = False) -> Lau
 def attempt(spec: RunSpec, store: Store, rows: int = 3) -> Launched:
     """Try a spec on its first rows, as `feedbackloop run SPEC --limit 3` does; leaves the answers in the store and no file.
 
+    They are asked call by call also where the run is to be by batch: somebody waits for them.
+
     Raises:
         StoreError: no process can be started, or its files not be written.
     """
     file = store.folder / f".try-{new_id()[:8]}.yaml"
-    _write(file, spec_text(spec, file.parent))
+    _write(file, spec_text(spec.model_copy(update={"executor": "async"}), file.parent))
     log = file.with_suffix(".log")
     # What a few rows cost is what one tries them for, too.
     return Launched(store, ["run", str(file), "--limit", str(rows), _ALLOWED], log, passing=(file, log))

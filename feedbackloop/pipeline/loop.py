@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from pydantic import Field
 
-from feedbackloop.identity import content_id
+from feedbackloop.identity import request_key
 from feedbackloop.models import AIRequest, AIResponse, ProcessingStatus, Record
 from feedbackloop.pipeline.engine import Engine
 from feedbackloop.pipeline.resilience import Clock
@@ -101,7 +101,7 @@ class FeedbackLoop:
         named = "model" in request.model_fields_set
         first = model_name(request.model, self._engine.settings) if named else self._primary
         messages = request.messages or [{"role": "user", "content": request.input}]
-        key = content_id(messages, first, request.params, request.repeat, None)
+        key = request_key(messages, first, request.params, request.repeat)
         asked = request.model_copy(update={"model": first, "key": key})
         return asked, (first,) if self._fallback in (None, first) else (first, str(self._fallback))
 

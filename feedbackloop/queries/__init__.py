@@ -3,7 +3,14 @@
 from feedbackloop.queries.overview import counts
 from feedbackloop.queries.records import baseline, task, task_variants, tasks, variants
 from feedbackloop.queries.reports import check_errors, failures, spent, summary
-from feedbackloop.queries.reuse import answers_by_key, case_mark, finished_cells, known_cases, reusable_keys
+from feedbackloop.queries.reuse import (
+    answered_keys,
+    answers_by_key,
+    case_mark,
+    finished_cells,
+    known_cases,
+    reusable_keys,
+)
 from feedbackloop.queries.states import (
     RunState,
     RunStatus,
@@ -17,6 +24,7 @@ from feedbackloop.queries.states import (
 __all__ = [
     "RunState",
     "RunStatus",
+    "answered_keys",
     "answers_by_key",
     "baseline",
     "case_mark",

@@ -77,6 +77,12 @@ def answers_by_key(store: Store, keys: Sequence[str]) -> dict[str, AIResponse]:
     return {str(key): by_id[id_] for key, id_ in zip(pairs["key"], pairs["id"], strict=True)}
 
 
+def answered_keys(store: Store, keys: Sequence[str]) -> set[str]:
+    """Which of these keys have a reusable answer."""
+    found = store.read(f"SELECT DISTINCT request.key {_REUSABLE} AND request.key IN (SELECT unnest(?))", [list(keys)])
+    return set(found["key"])
+
+
 def known_cases(store: Store) -> set[int]:
     """The `case_mark` of every case as it stands."""
     return _hashes(

@@ -42,7 +42,7 @@ class Chosen:
     """Template variables."""
     cases: int
     sample: tuple[Case, ...]
-    """The first 50."""
+    """The first 1,000."""
 
 
 def choose() -> Chosen | None:
@@ -181,7 +181,7 @@ def _look(file: Path) -> Chosen:
     # Whoever will rate these answers blind must not have read them beside their columns' names.
     first_rows([{name: value for name, value in row.items() if name not in answers} for row in begin.rows])
     variables = tuple(dict.fromkeys(name for case in sample for name in case.inputs))
-    return Chosen(file, chosen, variables, checked.cases, tuple(sample))
+    return Chosen(file, chosen, variables, checked.cases, sample)
 
 
 def _told(checked: Checked, sample: Sequence[Case]) -> str:
@@ -216,8 +216,9 @@ def peeked(path: str, stamp: tuple[int, int]) -> Peek:
     return files.peek(Path(path))
 
 
-@st.cache_data(max_entries=16, show_spinner=False)
-def _first_cases(path: str, stamp: tuple[int, int], id_column: str | None) -> list[Case]:
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _first_cases(path: str, stamp: tuple[int, int], id_column: str | None) -> tuple[Case, ...]:
+    """A resource, since copying a thousand cases at every turn takes longer than all that is done with them."""
     del stamp
     return files.first_cases(Path(path), id_column)
 

@@ -20,6 +20,7 @@ import yaml
 
 from feedbackloop.bundled import bundled
 from feedbackloop.datasets import Checked, open_dataset, rows
+from feedbackloop.datasets.counting import READ
 from feedbackloop.errors import DatasetError
 from feedbackloop.models import Case
 from feedbackloop.store import Store
@@ -124,13 +125,14 @@ def peek(file: Path) -> Peek:
     return Peek(tuple(dict.fromkeys(name for values in first for name in values)), tuple(first))
 
 
-def first_cases(file: Path, id_column: str | None) -> list[Case]:
-    """The first cases of a file, for trying prompts on.
+def first_cases(file: Path, id_column: str | None) -> tuple[Case, ...]:
+    """The first cases of a file, each once, for trying prompts on and for a guess at what they cost.
 
     Raises:
         DatasetError: a row of these is no case.
     """
-    return list(itertools.islice(open_dataset(file, id_column=id_column), PEEKED))
+    first = itertools.islice(open_dataset(file, id_column=id_column), READ)
+    return tuple({case.id: case for case in first}.values())
 
 
 def check(file: Path, id_column: str | None) -> Checked:

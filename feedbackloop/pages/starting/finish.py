@@ -68,6 +68,9 @@ def _spec(chosen: Chosen, drawn: Drawn, settings: Settings) -> RunSpec | None:
             width=320,
             placeholder="none",
         )
+    by_batch = bool(drawn.specs) and all(estimate.has_batches(variant, settings) for variant in drawn.specs)
+    if by_batch:
+        by_batch = st.checkbox("By batch: half the price, answers within a day", key="new-batch")
     if len(drawn.specs) != len(st.session_state.get(SLOTS) or ()):
         st.caption("One of the variants above makes no sense yet.")
         return None
@@ -79,6 +82,7 @@ def _spec(chosen: Chosen, drawn: Drawn, settings: Settings) -> RunSpec | None:
         "graders": checks,
         "repeats": int(repeats or 1),
         "budget_usd": budget,
+        "executor": "batch" if by_batch else "async",
         "base": settings.base,
     }
     try:
@@ -98,15 +102,15 @@ def _task(file: Path) -> str:
 def _told(spec: RunSpec, chosen: Chosen, settings: Settings) -> Estimate | None:
     """How many calls, at what price, in how long, and what they can show; none where that cannot be told."""
     try:
-        found = estimate.estimate(spec, context.store(), settings, cases=chosen.cases, sample=chosen.sample)
+        found = estimate.estimate(spec, context.store(), settings, cases=chosen.cases, sample=chosen.sample, cache=True)
     except FeedbackLoopError as error:
         st.error(answer.escaped(str(error)), icon=":material/error:")
         return None
     calls, cost, time = st.columns(3)
     times = f"{count(found.cases, 'row')} x {count(len(found.variants), 'variant')}"
     with calls, st.container(border=True, gap="xsmall", height="stretch"):
-        st.metric("Answers", f"{found.calls:,}")
-        st.caption(times if found.repeats == 1 else f"{times} x {found.repeats} times")
+        st.metric("Calls", f"{found.calls:,}")
+        st.caption((times if found.repeats == 1 else f"{times} x {found.repeats} times") + estimate.used_again(found))
     with cost, st.container(border=True, gap="xsmall", height="stretch"):
         unknown = found.unpriced
         whole = len(unknown) == len({variant.model for variant in found.variants})
@@ -125,12 +129,13 @@ def _told(spec: RunSpec, chosen: Chosen, settings: Settings) -> Estimate | None:
         else:
             st.caption("by the length of earlier answers" if found.cost_usd else "nobody is paid for these")
     with time, st.container(border=True, gap="xsmall", height="stretch"):
-        st.metric("Time, about", duration(max(found.seconds, 1.0)))
-        st.caption(
-            "by earlier answers"
-            if not found.assumed
-            else f"if an answer takes {estimate.ASSUMED_LATENCY_MS / 1000:.0f} s"
-        )
+        if found.by_batch:
+            st.metric("Time", "up to a day")
+            st.caption("mostly less; it goes on when this page is closed")
+        else:
+            st.metric("Time, about", duration(max(found.seconds, 1.0)))
+            assumed = f"if an answer takes {estimate.ASSUMED_LATENCY_MS / 1000:.0f} s"
+            st.caption(assumed if found.assumed else "by earlier answers")
     st.caption(estimate.power(found) + (" Add a second above." if len(spec.variants) < 2 else ""))
     return found
 
