@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from virtual_time import run
 
 from feedbackloop.errors import (
+    CANCELLED,
     AuthenticationFailed,
     BudgetExceeded,
     OutputInvalid,
@@ -21,7 +22,7 @@ from feedbackloop.errors import (
     RateLimited,
 )
 from feedbackloop.models import Attempt
-from feedbackloop.pipeline.engine import Engine
+from feedbackloop.pipeline.engine import Dropped, Engine
 from feedbackloop.pipeline.spending import Budget, Purse, prompt_size
 from feedbackloop.pricing import Prices, Tokens, spent
 from feedbackloop.settings import Limits, Price, Settings
@@ -387,3 +388,32 @@ async def test_replaying_a_recording_spends_nothing_of_the_budget():
     for _ in range(3):
         assert (await made.complete(ask())).cost_usd == 5.0
     assert made.purse.spent_usd == 0.0
+
+
+@pytest.mark.parametrize("kind", ["ProviderTimeout", "OutputInvalid", "ProviderUnavailable"])
+async def test_made_up_failures_cost_nothing(kind):
+    made = Engine(Settings(), limits=Limits(retries=1), clock=FakeTime().clock())
+    failing = {"failure_rate": 1.0, "failures": {kind: 1}}
+    response = await made.complete(ask(model="simulated:a", params=failing))
+    assert (response.status, len(response.attempts), response.spent_usd) == (FAILED, 2, 0.0)
+
+
+@pytest.mark.parametrize(("paid", "spends"), [(True, None), (False, 0.0)])
+def test_what_nobody_is_paid_for_costs_nothing_when_it_comes_too_late_or_is_cut_short(paid, spends):
+    async def scenario(clock):
+        slow = Slow(10.0)
+        slow.paid = paid
+        made = engine(clock, slow, limits=Limits(timeout_s=1.0, retries=0))
+        assert (await made.complete(ask())).spent_usd == spends
+        made = engine(clock, slow, limits=Limits(retries=0))
+        async with made.stream(ask()) as stream:
+            await clock.sleep(0.5)
+        assert (stream.response.error_type, stream.response.spent_usd) == (CANCELLED, spends)
+        task = asyncio.create_task(made.complete(ask()))
+        await clock.sleep(0.5)
+        task.cancel()
+        with pytest.raises(Dropped) as cut:
+            await task
+        assert cut.value.response.spent_usd == spends
+
+    run(scenario)

@@ -347,7 +347,7 @@ class Timeout:
             if not bound.expired():
                 raise
             late = ProviderTimeout(f"{request.model} gave no complete answer within {seconds:.3g} s")
-            known = Attempt(model=request.model, start=start)
+            known = CALL.get().cut or Attempt(model=request.model, start=start)
             raise self._ended(late, known, began) from error
         if bound.expired():
             late = ProviderTimeout(f"{request.model} answered after more than {seconds:.3g} s, which was too late")

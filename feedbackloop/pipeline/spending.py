@@ -58,7 +58,13 @@ class Priced:
         except asyncio.CancelledError as cancelled:
             task = asyncio.current_task()
             if task is None or task.cancelling():
-                call.cut = Attempt(model=request.model, start=start, error_type=CANCELLED, error="it was given up")
+                call.cut = Attempt(
+                    model=request.model,
+                    start=start,
+                    cost_usd=None if self._paid else 0.0,
+                    error_type=CANCELLED,
+                    error="it was given up",
+                )
                 raise
             # Nobody cancelled this call: the provider let out what was meant for a task of its own.
             raise self._escaped(request, start, began, cancelled) from cancelled
@@ -72,7 +78,7 @@ class Priced:
 
     async def _streamed(self, request: AIRequest, feed: Feed, start: datetime) -> AIResponse:
         """The provider's answer, its text handed on as it comes where the provider can do that."""
-        feed.opened(request.model, start)
+        feed.opened(request.model, start, paid=self._paid)
         stream = None if feed.whole else getattr(self._provider, "stream", None)
         if stream is None:
             return await self._provider.complete(request)

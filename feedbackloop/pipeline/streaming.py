@@ -45,9 +45,9 @@ class Feed:
         """All that has been handed on."""
         return "".join(self._pieces)
 
-    def opened(self, model: str, start: datetime) -> None:
-        """An attempt is sent."""
-        self.model, self._start, self._opened = model, start, self._now()
+    def opened(self, model: str, start: datetime, *, paid: bool) -> None:
+        """An attempt is sent to a model that is or is not paid."""
+        self.model, self._start, self._opened, self._paid = model, start, self._now(), paid
 
     def put(self, text: str) -> None:
         """Hand on a piece."""
@@ -67,7 +67,14 @@ class Feed:
             return list(self._tried)
         open_for = (self._now() - self._opened) * 1000
         error = "the client left before the answer was complete"
-        last = Attempt(model=self.model, start=self._start, latency_ms=open_for, error_type=CANCELLED, error=error)
+        last = Attempt(
+            model=self.model,
+            start=self._start,
+            latency_ms=open_for,
+            cost_usd=None if self._paid else 0.0,
+            error_type=CANCELLED,
+            error=error,
+        )
         return [*self._tried, last]
 
 
@@ -77,9 +84,9 @@ class Unheard(Feed):
     Nothing is handed on, so that an answer which breaks off can be asked again like any other.
     """
 
-    def opened(self, model: str, start: datetime) -> None:
+    def opened(self, model: str, start: datetime, *, paid: bool) -> None:
         """An attempt is sent; times are its own."""
-        super().opened(model, start)
+        super().opened(model, start, paid=paid)
         self.ttft_ms = None
 
     def put(self, text: str) -> None:  # noqa: ARG002 - it is in the response too

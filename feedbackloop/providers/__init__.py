@@ -38,7 +38,7 @@ class Provider(Protocol):
     Optional, looked up by name:
 
     - `live` (bool, default true): answers come from a model now, so the engine validates and strips them;
-    - `paid` (bool, default true): an answer costs what its tokens cost; without it, it costs nothing now;
+    - `paid` (bool, default true): an answer costs what its tokens cost; without it, neither it nor a failure costs anything;
     - `takes_inputs` (bool, default false): gets the case's variables in `request.inputs`, and so no prompt;
     - `base_url` (str): decides whose prices apply;
     - `prepare(model) -> str | None`: called before a run pays for anything; raises the error that every call would meet

@@ -99,6 +99,7 @@ class SimulatedProvider:
     """
 
     live = True
+    paid = False
 
     def __init__(
         self,
