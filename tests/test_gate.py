@@ -9,7 +9,7 @@ import pytest
 from scipy import special
 
 import feedbackloop as fl
-from feedbackloop.errors import FeedbackLoopError
+from feedbackloop.errors import FeedbackLoopError, SettingsError
 from feedbackloop.identity import utcnow
 from feedbackloop.improve.evidence import running_interval
 from feedbackloop.improve.gate import assess, decide
@@ -284,3 +284,22 @@ def test_names_that_make_no_sense(world) -> None:
         assess(world.store, "t", "nwe")
     with pytest.raises(FeedbackLoopError, match="is the baseline itself"):
         assess(world.store, "t", "old")
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"margin": 5}, "margin is 5; it is a part of the win rate, above 0 and at most 0.45: 5 points are 0.05"),
+        ({"margin": -0.1}, "margin is -0.1; "),
+        ({"margin": float("nan")}, "margin is nan; "),
+        ({"alpha": 2}, "alpha is 2; it is how often an equal candidate may be released"),
+        ({"max_failure_increase": 2}, "max_failure_increase is 2; it is a difference of rates"),
+        ({"max_cost_increase": -0.5}, "max_cost_increase is -0.5; it is a share: 20 percent are 0.2"),
+        ({"planned": 0}, "planned is 0; "),
+        ({"goal": "noworse"}, "goal is 'noworse'; it must be one of better, no_worse"),
+    ],
+)
+def test_a_rule_that_can_mean_nothing_is_refused(fields, sentence) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Rule(**fields)
+    assert str(refused.value).startswith(sentence)

@@ -184,6 +184,15 @@ def test_models_that_are_unknown_or_not_for_clients_are_refused(gateway, client)
     assert gateway.rows() == []
 
 
+def test_a_misspelt_task_is_not_asked_as_a_model(gateway, client):
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.chat.completions.create(model="suport", messages=HI)
+    told = "'suport' is no task and no variant (a model is written with its provider, as 'openai:suport'); did you mean 'support'?"
+    assert caught.value.body["message"] == told
+    assert client.chat.completions.create(model="up/m", messages=HI).choices[0].message.content == "You said: hi"
+    assert [row["asked"] for row in gateway.rows()] == ["up:m"]
+
+
 REFUSALS = {
     "error": (502, "upstream_unavailable"),
     "rate_limited": (429, "rate_limit_exceeded"),

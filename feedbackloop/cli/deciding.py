@@ -47,7 +47,9 @@ def gate(
     goal: Annotated[
         Goal, typer.Option(help="better: preferred. no_worse: loses at most the margin, and is cheaper or faster.")
     ] = Goal.better,
-    margin: Annotated[float, typer.Option(help="What no_worse may lose, of a win rate.")] = 0.05,
+    margin: Annotated[
+        float, typer.Option(metavar="SHARE", help="What no_worse may lose, of a win rate; 0.05 is 5 points.")
+    ] = 0.05,
     votes: Annotated[Voters, typer.Option(help="Whose blind votes count.")] = Voters.human,
     max_cost: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Guard: how much dearer an answer may be; 0.2 is 20%.")

@@ -21,6 +21,7 @@ from feedbackloop.pipeline.validation import presented
 from feedbackloop.pipeline.writer import Writer
 from feedbackloop.providers import model_name
 from feedbackloop.queries.policies import Released, named
+from feedbackloop.registry import near
 from feedbackloop.settings import Settings
 from feedbackloop.store import Store
 
@@ -100,7 +101,7 @@ class Service:
         """Who answers: `request.model` may be a task with a live policy, a variant, or a model.
 
         Raises:
-            Refused: it is a task without a policy, or a model that cannot be asked by its own name.
+            Refused: it is a task without a policy, a model that cannot be asked by its own name, or the name of nothing.
             UnknownName: it names a provider that is not known.
             PromptError: the variant's prompt needs a variable that the request lacks.
             StoreError: the policies cannot be read.
@@ -124,6 +125,15 @@ class Service:
                 param="model",
             )
         model = model_name(name, self.settings)
+        if name not in {model, model.replace(":", "/", 1)}:
+            # A misspelt task must not be asked, and paid for, as some provider's model.
+            known = [*released.tasks, *(variant.name for variant in self.askable(released))]
+            raise Refused(
+                404,
+                f"'{name}' is no task and no variant (a model is written with its provider, as '{model}'){near(name, known)}",
+                code="model_not_found",
+                param="model",
+            )
         self._check_direct(model)
         return Routed(keyed(request, model), (model,), None)
 

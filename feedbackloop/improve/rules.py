@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from feedbackloop.errors import SettingsError
 from feedbackloop.models import Decision, Queue, RaterKind
 from feedbackloop.stats.interval import Scope
 
@@ -36,11 +38,43 @@ class Rule:
     max_failure_increase: float | None = 0.02
     """Guard: how many more of its requests may fail, as a difference of rates."""
 
+    def __post_init__(self) -> None:
+        """Refuse what no rule can mean: a wrong unit would release whatever there is.
+
+        Raises:
+            SettingsError: a figure is out of its range, or a word none of those that there are.
+        """
+        for name, words in _WORDS.items():
+            if getattr(self, name) not in words:
+                raise SettingsError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(words)}")
+        for name, (least, most, meaning) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise SettingsError(f"{name} is {value:g}; {meaning}")
+
     @property
     def unusual(self) -> dict[str, Any]:
         """What differs from the usual rule: what a queue keeps of the one that it was opened under."""
         usual = asdict(Rule())
         return {name: value for name, value in asdict(self).items() if value != usual[name]}
+
+
+_WORDS = {"goal": ("better", "no_worse"), "rater_kind": get_args(RaterKind), "scope": get_args(Scope)}
+_SHARE = "it is a share: 20 percent are 0.2"
+_LEAST = 1e-6
+_RANGES = {
+    "margin": (_LEAST, 0.45, "it is a part of the win rate, above 0 and at most 0.45: 5 points are 0.05"),
+    "min_saving": (0.0, 0.99, f"{_SHARE}, and it must be 0 or more and less than 1"),
+    "alpha": (
+        _LEAST,
+        0.5,
+        "it is how often an equal candidate may be released, above 0 and at most 0.5: 5 percent are 0.05",
+    ),
+    "planned": (1, math.inf, "it is a number of cases, at least 1"),
+    "max_cost_increase": (0.0, math.inf, f"{_SHARE}, and it must be 0 or more"),
+    "max_p95_increase": (0.0, math.inf, f"{_SHARE}, and it must be 0 or more"),
+    "max_failure_increase": (0.0, 1.0, "it is a difference of rates, from 0 to 1: 2 points are 0.02"),
+}
 
 
 def rule_of(kept: Queue | Decision) -> Rule:
