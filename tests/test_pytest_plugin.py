@@ -112,10 +112,16 @@ def test_only_what_was_selected_is_asked_and_only_once(project, go) -> None:
 
 
 def test_the_same_question_is_answered_from_the_store_unless_it_is_to_be_asked_anew(project, go) -> None:
-    project.makepyfile(MARKED)
-    for arguments, number in (((), 1), ((), 1), (("--feedbackloop-no-cache",), 2)):
-        go("-k", "echo-first", *arguments).assert_outcomes(passed=1, deselected=7)
+    (project.path / "spec.yaml").write_text(SPEC.replace("python:app.py:loud", "simulated:a"))
+    project.makepyfile(MARKED.split("    assert", maxsplit=1)[0] + "    assert feedbackloop.answer.output\n")
+    for arguments, number in (((), 1), ((), 2), (("--feedbackloop-no-cache",), 3)):
+        go("-k", "first", *arguments).assert_outcomes(passed=2, deselected=6)
+        # A function of one's own may have changed in what it reads: it is asked in every session.
         assert len(calls(project)) == number
+    made = Store(project.path / "loop.duckdb").sql(
+        "SELECT cached FROM answers WHERE variant = 'loud' ORDER BY created_at"
+    )
+    assert made["cached"].tolist() == [False, True, False]
 
 
 def test_a_failing_check_says_why_and_shows_the_answer(project, go) -> None:

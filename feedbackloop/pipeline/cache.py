@@ -57,11 +57,17 @@ class Keys:
         return number % self._BITS, (number >> 27) % self._BITS
 
 
+def reusable(request: AIRequest) -> bool:
+    """Whether an answer to the same question would do: not from a function of one's own, which gets inputs and no messages."""
+    return request.inputs is None
+
+
 class Cache:
     """Gives a known answer again, marked as cached; equal keys in flight wait for the first.
 
     A cached answer keeps the latency and cost of the call that made it. Only the answer of the target that was asked is kept,
-    never a fallback's.
+    never a fallback's. A function of one's own is always asked: its key knows its file, but not the modules, prompts and indexes
+    that it reads besides.
     """
 
     def __init__(self, inner: Provider, answers: Answers, clock: Clock) -> None:
@@ -72,7 +78,7 @@ class Cache:
     async def complete(self, request: AIRequest) -> AIResponse:
         """A known answer, or the inner one."""
         key = request.key
-        if key is None:
+        if key is None or not reusable(request):
             return await self._inner.complete(request)
         while True:
             if known := self._answers.get(key):

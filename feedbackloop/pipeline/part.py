@@ -28,7 +28,7 @@ from feedbackloop.models import (
     Task,
     Variant,
 )
-from feedbackloop.pipeline.cache import Keys
+from feedbackloop.pipeline.cache import Keys, reusable
 from feedbackloop.pipeline.cells import Asking, Cell, cells
 from feedbackloop.pipeline.engine import Dropped, Engine
 from feedbackloop.pipeline.grading import grade
@@ -205,6 +205,7 @@ class Part:
                 cell.request.key
                 for cell in found
                 if cell.request.key
+                and reusable(cell.request)
                 and (hash((cell.request.key,)) in self.reusable or cell.request.key in self.answered)
             ]
             if keys:
