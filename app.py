@@ -2,11 +2,11 @@
 
 import streamlit as st
 
-from feedbackloop.pages import context
+from feedbackloop.pages import address, context
 
 st.set_page_config(page_title="feedbackloop", page_icon=context.ICON, layout="wide", initial_sidebar_state=220)
 context.fill()
-context.restore()
+address.restore()
 
 pages = {
     name: st.Page(page.path, title=page.title, icon=page.icon, url_path=name, default=name == "home")

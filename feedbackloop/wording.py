@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -35,6 +36,11 @@ def milliseconds(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "-"
     return f"{value:.0f} ms" if value < 999.5 else f"{value / 1000:.1f} s"
+
+
+def file_name(name: str) -> str:
+    """A file's name as its owner knows it: an upload's without the digits that tell it from others of its name."""
+    return re.sub(r"^[0-9a-f]{10}-(?=.)", "", name)
 
 
 def duration(seconds: float) -> str:

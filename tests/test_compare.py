@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import big_store
 import pandas as pd
 import pytest
+from streamlit.elements.lib import policies
 from streamlit.testing.v1 import AppTest
 
 from feedbackloop import queries
@@ -29,6 +31,7 @@ from feedbackloop.models import (
     Task,
     Variant,
 )
+from feedbackloop.pages.comparing import columns as columns_of_page
 from feedbackloop.pages.comparing import texts
 from feedbackloop.queries import shown, table
 from feedbackloop.queries.table import Column, Filters
@@ -504,7 +507,7 @@ def test_the_demo_shows_counts_and_the_worst_first(page, demo_file) -> None:
 @pytest.mark.parametrize("kind", ["variants", "runs", "versions"])
 def test_columns_are_variants_runs_or_versions(page, demo_file, kind) -> None:
     app = page(demo_file, columns=kind)
-    assert in_url(app, "columns") == (None if kind == "variants" else kind)
+    assert in_url(app, "columns") == kind
     headings = {"variants": "Variants in the run of", "runs": "Runs of **terse**", "versions": "Versions of **steps**"}
     assert headings[kind] in all_text(app)
     assert len(app.dataframe[0].value) == 48
@@ -717,3 +720,108 @@ def test_every_case_of_a_board_passes_some_outcome(known) -> None:
 
 def test_the_demo_task_has_a_baseline(demo_file) -> None:
     assert queries.baseline(Store(demo_file), "demo-support") is not None
+
+
+def two_runs(path: Path) -> tuple[Made, list[Run]]:
+    """An older run of all three variants, and a newer one in which the baseline, A, took no part."""
+    made = making()
+    a, b, c = made.variants
+    runs = [made.run((a, b, c)), made.run((b, c))]
+    for run, variants in zip(runs, ((a, b, c), (b, c)), strict=True):
+        for case in made.cases:
+            for variant in variants:
+                made.answer(made.ask(run, case, variant))
+    made.store(path)
+    return made, runs
+
+
+def linked(app: AppTest) -> dict[str, str]:
+    """What the link that can be copied asks for."""
+    return dict(parse_qsl(app.code[-1].value.partition("?")[2]))
+
+
+def test_the_address_changes_only_by_what_is_chosen(page, tmp_path) -> None:
+    made, (older, newer) = two_runs(tmp_path / "two.duckdb")
+    (_, b, c) = (variant.id for variant in made.variants)
+    for asked in ({}, {"run": newer.id}, {"variant": b}, {"columns": "variants", "shown": f"{b},{c}"}):
+        app = page(tmp_path / "two.duckdb", **asked)
+        assert {name: in_url(app, name) for name in app.query_params} == asked
+        # A link that is copied leads to the same when there are newer runs and another default.
+        copied = linked(app)
+        assert (copied["run"], copied["shown"]) == (newer.id, f"{b},{c}")
+        assert (copied["task"], copied["baseline"], copied["columns"]) == ("t", "A", "variants")
+    app = checked(page(tmp_path / "two.duckdb").selectbox(key="compare-run").set_value(older.id).run())
+    assert in_url(app, "run") == older.id
+    app = checked(app.selectbox(key="compare-run").set_value(newer.id).run())
+    assert "run" not in app.query_params
+
+
+def test_the_columns_stay_as_they_were_opened(page, tmp_path) -> None:
+    made, (_, newer) = two_runs(tmp_path / "two.duckdb")
+    app = page(tmp_path / "two.duckdb")
+    made.records.clear()
+    last = made.run()
+    made.answer(made.ask(last, made.cases[0], made.variants[0]))
+    Store(tmp_path / "two.duckdb").append(made.records)
+    # Neither a newer run nor a filter that only the older run has something of leads elsewhere.
+    app = checked(app.selectbox(key="compare-variant").set_value(made.variants[0].id).run())
+    assert (app.selectbox(key="compare-run").value, "run" in app.query_params) == (newer.id, False)
+    assert page(tmp_path / "two.duckdb").selectbox(key="compare-run").value == last.id
+
+
+@pytest.mark.parametrize("kind", ["runs", "versions"])
+def test_a_copied_link_names_runs_and_versions(page, demo_file, kind) -> None:
+    app = page(demo_file, columns=kind)
+    again = page(demo_file, **linked(app))
+    assert again.dataframe[0].value.equals(app.dataframe[0].value)
+    assert linked(again) == linked(app)
+    assert kind in linked(app)
+
+
+def test_the_heading_names_the_run_that_was_chosen(page, tmp_path) -> None:
+    _, (older, newer) = two_runs(tmp_path / "two.duckdb")
+    text = all_text(page(tmp_path / "two.duckdb", run=newer.id))
+    names = columns_of_page._run_names([newer, older])
+    assert f"Variants in the run of **{names[newer.id]}**" in text
+    # The one column that is of another run says so itself.
+    assert f"Against A ({names[older.id]})" in text
+    assert f"({names[newer.id]})" not in text
+
+
+def test_a_link_to_what_is_not_there_says_so_until_something_is_chosen(page, tmp_path) -> None:
+    made, (older, newer) = two_runs(tmp_path / "two.duckdb")
+    (_, b, c) = (variant.id for variant in made.variants)
+    app = page(tmp_path / "two.duckdb", run="*none*", shown=f"{b},nobody")
+    name = columns_of_page._run_names([newer, older])[newer.id]
+    said = [warning.value.replace("\\", "").replace("\u2060", "") for warning in app.warning]
+    assert said[0] == f"This task has no run '*none*'; showing {name}."
+    assert said[1].startswith("This task has no variant 'nobody'; showing A (")
+    assert "*none*" not in app.warning[0].value
+    assert in_url(app, "run") == "*none*"
+    app = checked(app.selectbox(key="compare-run").set_value(older.id).run())
+    app = checked(app.multiselect(key="compare-shown").set_value([c]).run())
+    assert not app.warning
+    assert (in_url(app, "run"), in_url(app, "shown")) == (older.id, c)
+
+
+def test_turning_to_a_page_of_the_table_warns_of_nothing(page, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(policies, "_shown_default_value_warning", False)
+    big_store.make(tmp_path / "big.duckdb", answers=1000, variants=2, comparisons=50)
+    app = page(tmp_path / "big.duckdb")
+    second = page_of(tmp_path / "big.duckdb")
+    app.query_params["case"] = second
+    app = checked(app.run())
+    app = checked(app.button(key="compare-back").click().run())
+    assert app.session_state["compare-page"] == 2
+    app = checked(app.text_input(key="compare-find").set_value("xyzzy nowhere").run())
+    app = checked(app.text_input(key="compare-find").set_value("").run())
+    assert app.session_state["compare-page"] == 1
+    assert not policies._shown_default_value_warning
+
+
+def page_of(path: Path) -> str:
+    """A case that stands on the table's second page."""
+    store = Store(path)
+    run = shown.task_runs(store, queries.tasks(store)[0])[0]
+    board = table.board(store, [Column(run.id, variant) for variant in run.variants])
+    return board.select(board.measures()[0], Filters())[250]

@@ -131,13 +131,32 @@ def test_the_link_can_be_copied_and_leads_to_the_same_view(
     page.wait_for_timeout(300)
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied.split("?")[0] == page.url.split("?")[0]
-    # All of it but who looks: whoever follows the link is somebody else.
-    assert sorted([*copied.split("?")[1].split("&"), "rater=Dora"]) == sorted(page.url.split("?")[1].split("&"))
+    # All of it but who looks, since whoever follows the link is somebody else; and what is chosen by default.
+    asked, shown_here = ({*url.split("?")[1].split("&")} for url in (copied, page.url))
+    assert shown_here - asked == {"rater=Dora"}
+    assert {part.partition("=")[0] for part in asked - shown_here} == {"task", "baseline", "columns", "run", "shown"}
     other = context.new_page()
     other.goto(copied)
     opened(other, ids[3])
     assert "by=checks" in other.url
     other.close()
+
+
+def test_back_leads_where_one_came_from_at_the_first_press(page: Page, address: str) -> None:
+    app = address.removesuffix("/compare")
+    page.goto(f"{app}/trends?by=week")
+    settled(page)
+    for name, ending in (("Compare", "/compare"), ("Results", "/results"), ("Compare", "/compare")):
+        page.get_by_test_id("stSidebarNav").get_by_role("link", name=name).click()
+        page.wait_for_url(f"**{ending}")
+        page.get_by_role("heading", name=name, exact=True).wait_for()
+        settled(page)
+    for name, ending in (("Results", "/results"), ("Compare", "/compare"), ("Trends", "/trends?by=week")):
+        page.go_back()
+        page.get_by_role("heading", name=name, exact=True).wait_for()
+        settled(page)
+        assert page.url == f"{app}{ending}"
+    assert page.get_by_role("radio", name="week").is_checked()
 
 
 def test_cases_are_sent_to_a_queue(page: Page, address: str, store: Store) -> None:

@@ -80,3 +80,30 @@ def test_one_variant_only(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("FEEDBACKLOOP_STORE", str(store.path))
     app = decide()
     assert "one variant only" in app.info[0].value
+
+
+def test_a_link_to_what_is_not_there_says_so_once_and_until_something_is_chosen(store) -> None:
+    page = decide(task="nosuch*task", candidate="whatever")
+    assert said(page) == ["This store has no task 'nosuch*task'; showing demo-support."]
+    assert "nosuch\\*task" in page.warning[0].value
+    assert "task" in page.query_params
+    # It goes along to no other page.
+    del page.query_params["task"]
+    home = page.switch_page(str(context.PAGES["home"].path)).run()
+    assert not home.warning
+    assert "task" not in home.query_params
+    page = decide(candidate="whatever")
+    assert said(page) == ["This task has no candidate 'whatever'; showing steps@991a."]
+    page = page.selectbox(key="choice-candidate").set_value(page.selectbox(key="choice-candidate").options[1]).run()
+    assert not page.warning
+    page = decide(baseline="none")
+    assert said(page) == ["This task has no variant 'none'; showing terse."]
+    # What is no option any more since another was chosen is no wrong link.
+    page = decide(candidate="careless")
+    page = page.selectbox(key="choice-baseline").set_value("careless").run()
+    assert not page.warning
+    assert "candidate" not in page.query_params
+
+
+def said(page: AppTest) -> list[str]:
+    return [warning.value.replace("\\", "").replace("\u2060", "") for warning in page.warning]

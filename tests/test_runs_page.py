@@ -17,7 +17,7 @@ import feedbackloop as fl
 from feedbackloop import queries
 from feedbackloop.identity import utcnow
 from feedbackloop.models import RunEvent
-from feedbackloop.pages import context, run_report
+from feedbackloop.pages import address, context, run_report
 from feedbackloop.pipeline.charges import unknown_price
 from feedbackloop.queries import overview
 
@@ -34,7 +34,7 @@ def store(store_path) -> fl.Store:
 
 
 def runs(**query: str) -> AppTest:
-    made = home(**{name: value for name, value in query.items() if name in context.KEPT})
+    made = home(**{name: value for name, value in query.items() if name in address.KEPT})
     for name, value in query.items():
         made.query_params[name] = value
     return ok(made.switch_page(str(context.PAGES["runs"].path)).run())
@@ -499,3 +499,15 @@ def test_a_file_of_answers_dropped_as_data_is_pointed_to_rating(store) -> None:
     page.button(key="rate-them").click().run()
     assert page.title[0].value == "Answers made elsewhere"
     assert page.selectbox(key="bring-file").value.endswith("-answers.csv")
+
+
+def test_an_upload_is_called_what_its_owner_calls_it(store) -> None:
+    names = {"55751749fd-questions.csv": "questions.csv", "2026-questions.csv": "2026-questions.csv"}
+    made = [fl.Run(task="t", dataset=name, fingerprint="f", variants=[], settings={"imported": "x"}) for name in names]
+    store.append([fl.Task(name="t"), *made])
+    for page in (runs(), home(), *(runs(run=run.id) for run in made)):
+        links = [link.label for link in page.get("page_link")]
+        text = plain(" ".join([told(page), *buttons(page), *links]))
+        assert "55751749fd" not in text
+        assert any(name in text for name in names.values())
+    assert "t on 2026-questions.csv" in text

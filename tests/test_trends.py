@@ -155,13 +155,27 @@ def test_the_chart_marks_versions_and_leads_to_rows(two_runs) -> None:
     two_runs.votes("terse", "steps:2", ["b"] * 5, run=1)
     found = trends(two_runs.store)
     figure = plots.trends(found)
-    assert two_runs.variants["steps:2"].label in [annotation.text for annotation in figure.layout.annotations]
+    assert any(two_runs.variants["steps:2"].label in annotation.text for annotation in figure.layout.annotations)
     for trace in figure.data:
         assert all(found.points[place].player == trace.name for place in trace.customdata)
     sizes = [trace.marker.size for trace in figure.data if trace.name == "steps" and len(trace.x) == 2]
     assert sizes
     assert all(first < second for first, second in sizes)
     assert figure.layout.legend.itemclick == "toggleothers"
+
+
+def test_versions_that_came_in_the_same_run_are_named_below_each_other(tmp_path) -> None:
+    names = ["terse", "<i>steps</i>", "terse:2", "<i>steps</i>:2"]
+    made = make(tmp_path / "loop.duckdb", names, cases=2, runs=[names[:2], names[2:]])
+    figure = plots.trends(trends(made.store))
+    (words,) = (one.text for one in figure.layout.annotations if one.y == 1)
+    first, second = words.split("<br>")
+    assert f">{made.variants['terse:2'].label}<" in first
+    assert "&lt;i&gt;steps" in second
+    one = plots.trends(trends(make(tmp_path / "one.duckdb", names[:3], cases=2, runs=[names[:2], names[2:3]]).store))
+    # A line more has its own room, and the panels keep theirs.
+    assert figure.layout.height - one.layout.height == figure.layout.margin.t - one.layout.margin.t > 10
+    assert figure.layout.legend.y > one.layout.legend.y
 
 
 def released(made: Votes, *weights: dict[str, float], days: float = 3.5) -> None:

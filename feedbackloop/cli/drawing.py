@@ -21,7 +21,7 @@ from feedbackloop.doctor import Check
 from feedbackloop.improve.receipt import guard_cells
 from feedbackloop.models import Decision
 from feedbackloop.queries import RunStatus
-from feedbackloop.wording import ago, batches, count, dollars, milliseconds, spend
+from feedbackloop.wording import ago, batches, count, dollars, file_name, milliseconds, spend
 
 _STATES = {"finished": "green", "running": "cyan", "stopped": "yellow", "interrupted": "yellow"}
 _MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "problem": ("problem", "bold red")}
@@ -197,7 +197,7 @@ def runs(listed: Sequence[RunStatus], now: datetime) -> None:
     table.add_column("task, dataset and variants", overflow="fold")
     for status in listed:
         failed = int(status.counts.get("failed", 0))
-        what = Text(printable(f"{status.run.task} on {status.run.dataset}"))
+        what = Text(printable(f"{status.run.task} on {file_name(status.run.dataset)}"))
         what.append(f"\n{printable(', '.join(status.variants))}", style="dim")
         if told := waiting(status):
             what.append(f"\n{printable(told)}")

@@ -11,7 +11,7 @@ import typer
 from feedbackloop.cli.options import StoreOption, open_store, same_store
 from feedbackloop.cli.paying import MaxCostOption, UnknownPriceOption, YesOption, agree_to_resume, agree_to_run, lower
 from feedbackloop.cli.reporting import FailUnderOption, OutputOption, Reporting
-from feedbackloop.wording import ago, count, duration, goes_on, spend
+from feedbackloop.wording import ago, count, duration, file_name, goes_on, spend
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -342,7 +342,13 @@ def _show(
     if found.state == "stopped" and found.counts.get("reason"):
         state += f" ({found.counts['reason']})"
     begun = f"{run.created_at.astimezone():%Y-%m-%d %H:%M} ({ago(run.created_at, utcnow())})"
-    facts = [("run", run.id), ("task", run.task), ("dataset", run.dataset), ("state", state), ("begun", begun)]
+    facts = [
+        ("run", run.id),
+        ("task", run.task),
+        ("dataset", file_name(run.dataset)),
+        ("state", state),
+        ("begun", begun),
+    ]
     if waiting:
         facts.insert(4, ("waiting for", waiting))
     if run.git_commit:

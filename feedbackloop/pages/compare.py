@@ -8,7 +8,8 @@ import streamlit as st
 
 from feedbackloop.pages import context
 from feedbackloop.pages.comparing import columns, opened, rows, sending, variants
-from feedbackloop.pages.comparing.columns import Nothing
+from feedbackloop.pages.comparing.columns import Compared, Nothing
+from feedbackloop.pages.comparing.rows import Picked
 from feedbackloop.queries import shown, table
 from feedbackloop.queries.table import Board, Column
 from feedbackloop.wording import count
@@ -35,12 +36,15 @@ def _elsewhere(scope: context.Scope, board: Board) -> None:
             )
 
 
-def _address() -> None:
-    """What leads here, to be copied."""
+def _address(scope: context.Scope, compared: Compared, picked: Picked) -> None:
+    """What leads here, to be copied: with all that is chosen by default too, which may be something else tomorrow."""
     st.caption("This view, for whoever has access to this app and its store:")
     url = (st.context.url or "").partition("?")[0]
     # Whoever follows it is not the rater that this is.
     chosen = {name: value for name, value in dict(st.query_params).items() if name != "rater"}
+    chosen |= {"task": scope.task} | compared.chosen | ({"by": picked.measure} if picked.measure else {})
+    if compared.kind == "variants":
+        chosen["baseline"] = context.label(compared.variants[0], scope.variants)
     st.code(f"{url}?{urlencode(chosen)}", language=None, wrap_lines=True)
 
 
@@ -76,6 +80,7 @@ if isinstance(compared, Nothing):
     _nothing(compared)
     st.stop()
 heading.markdown(compared.title)
+columns.say_unknown(offer, compared)
 board = _board(context.store().url, context.read(table.marks), compared.columns)
 if filters is not None and case is not None:
     with filters:
@@ -94,4 +99,4 @@ else:
         _elsewhere(scope, board)
 # Last, when the address has all that was chosen.
 with link:
-    _address()
+    _address(scope, compared, picked)

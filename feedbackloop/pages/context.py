@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ from feedbackloop import queries
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.identity import utcnow
 from feedbackloop.models import Variant
-from feedbackloop.pages import answer, memory
+from feedbackloop.pages import address, answer, memory
 from feedbackloop.settings import Settings
 from feedbackloop.store import Store
 
@@ -30,9 +30,6 @@ ICON = _FOLDER / "icon.png"
 
 DEMO_FILE = "demo.duckdb"
 """The demo's own store, in the working directory; the user's is never touched by it."""
-
-KEPT = ("demo", "task", "baseline", "period", "rater")
-"""What the URL keeps from page to page."""
 
 PERIODS: dict[str, timedelta | None] = {
     "all time": None,
@@ -143,63 +140,23 @@ def scope(*, period: bool = True) -> Scope | None:
     if not tasks:
         return None
     with st.container(horizontal=True, vertical_alignment="bottom", key="scope"):
-        task = choice("Task", tasks, "task", width=205)
+        task = address.choice("Task", tasks, "task", width=205)
         variants = tuple(read(queries.task_variants, task))
         labels = labelled(variants)
         first = read(queries.baseline, task)
         baseline = None
         if first is not None:
             names = list(labels.values())
-            chosen = choice("Baseline", names, "baseline", default=labels[first.id], width=180)
+            chosen = address.choice("Baseline", names, "baseline", default=labels[first.id], width=180)
             baseline = variants[names.index(chosen)]
-        length = PERIODS[choice("Period", list(PERIODS), "period", width=130)] if period else None
-    return Scope(
-        task, baseline, variants, None if length is None else utcnow().replace(second=0, microsecond=0) - length
-    )
-
-
-def choice(
-    title: str,
-    options: Sequence[str],
-    name: str,
-    *,
-    default: str | None = None,
-    width: int = 200,
-    format_func: Callable[[str], str] = str,
-) -> str:
-    """A select box whose value is kept in the URL under `name`, as long as it is not the default (the first option)."""
-    key, seen = f"choice-{name}", f"seen-{name}"
-    default = options[0] if default is None else default
-    wanted = st.query_params.get(name, default)
-    value = st.session_state.get(key)
-    # What the URL says anew, by a link or the browser's arrows, goes before what was chosen on this page.
-    if value not in options or wanted != st.session_state.get(seen):
-        value = wanted if wanted in options else default
-    # Set even where it is the same: on another page the box is a new one, and would open at its first option.
-    st.session_state[key] = value
-    value = str(st.selectbox(title, options, key=key, width=width, format_func=format_func))
-    keep(name, None if value == default else value)
-    st.session_state[seen] = value
-    return value
-
-
-def keep(name: str, value: str | None) -> None:
-    """Put a value into the URL, to go along to the next page, or take it out."""
-    if value is None:
-        st.query_params.pop(name, None)
-        st.session_state.pop(f"kept-{name}", None)
-    else:
-        st.query_params[name] = value
-        st.session_state[f"kept-{name}"] = value
-
-
-def restore() -> None:
-    """Put back into the URL what the sidebar's own links leave out. To be called once, before anything else is drawn."""
-    for name in KEPT:
-        if name in st.query_params:
-            st.session_state[f"kept-{name}"] = st.query_params[name]
-        elif f"kept-{name}" in st.session_state:
-            st.query_params[name] = st.session_state[f"kept-{name}"]
+        length = address.choice("Period", list(PERIODS), "period", width=130) if period else None
+    address.say_unknown("task", "This store has no task", task)
+    if baseline is not None:
+        address.say_unknown("baseline", "This task has no variant", labels[baseline.id])
+    if length is not None:
+        address.say_unknown("period", "There is no period", length)
+    back = PERIODS[length] if length else None
+    return Scope(task, baseline, variants, None if back is None else utcnow().replace(second=0, microsecond=0) - back)
 
 
 def label(variant: Variant, among: tuple[Variant, ...] | list[Variant]) -> str:
@@ -214,17 +171,12 @@ def labelled(variants: tuple[Variant, ...] | list[Variant]) -> dict[str, str]:
 
 def link(page: str, text: str, *, icon: str | None = None, **parameters: str) -> None:
     """A link to another page that keeps the demo and the scope, and adds what is given."""
-    st.page_link(PAGES[page].path, label=text, icon=icon, query_params=kept(**parameters))
+    st.page_link(PAGES[page].path, label=text, icon=icon, query_params=address.kept(**parameters))
 
 
 def go(page: str, **parameters: str) -> None:
     """Go to another page at once, with what a link would keep."""
-    st.switch_page(PAGES[page].path, query_params=kept(**parameters))
-
-
-def kept(**parameters: str) -> dict[str, str]:
-    """The part of the URL that goes from page to page."""
-    return {name: value for name in KEPT if (value := st.query_params.get(name))} | parameters
+    st.switch_page(PAGES[page].path, query_params=address.kept(**parameters))
 
 
 def local(moment: datetime) -> datetime:
@@ -250,20 +202,14 @@ def sidebar() -> None:
 
 def enter_demo() -> None:
     """Go to the demo's Home. Its store must exist."""
-    _forget()
+    address.forget()
     st.switch_page(PAGES["home"].path, query_params={"demo": "1"})
 
 
 def leave_demo() -> None:
     """Go back to the user's own store."""
-    _forget()
+    address.forget()
     st.switch_page(PAGES["home"].path, query_params={})
-
-
-def _forget() -> None:
-    for name in KEPT:
-        for key in (f"kept-{name}", f"choice-{name}", f"seen-{name}"):
-            st.session_state.pop(key, None)
 
 
 @st.cache_resource

@@ -13,7 +13,7 @@ from feedbackloop.improve import receipt as words
 from feedbackloop.improve.picture import picture
 from feedbackloop.improve.rules import Rule
 from feedbackloop.models import Decision, Variant
-from feedbackloop.pages import context
+from feedbackloop.pages import address, context
 from feedbackloop.plots import course
 from feedbackloop.queries.pairs import seconds_per_vote
 
@@ -32,7 +32,7 @@ def candidates(scope: context.Scope) -> list[Variant]:
 
 def rule_line() -> Rule:
     """What must be shown, folded: the usual rule does for most."""
-    goal = context.choice("Goal: the candidate", list(GOALS), "goal", width=260, format_func=GOALS.__getitem__)
+    goal = address.choice("Goal: the candidate", list(GOALS), "goal", width=260, format_func=GOALS.__getitem__)
     with st.popover("Rule and guards", icon=":material/tune:"):
         margin = (
             st.number_input("May lose at most (points of win rate)", 1, 30, 5, key="margin")
@@ -178,8 +178,9 @@ if not choices:
     context.link("runs", "New run", new="run")
     st.stop()
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    chosen = context.choice("Candidate", [names[variant.id] for variant in choices], "candidate", width=220)
+    chosen = address.choice("Candidate", [names[variant.id] for variant in choices], "candidate", width=220)
     rule = rule_line()
+address.say_unknown("candidate", "This task has no candidate", chosen)
 candidate = next(variant for variant in choices if names[variant.id] == chosen)
 found = context.read(gate.assess, scope.task, candidate.id, scope.baseline.id, rule=rule)
 verdict(found, candidate)

@@ -29,7 +29,7 @@ from feedbackloop.queries.overview import NO_FIGURES, Loop
 from feedbackloop.queries.verdicts import Selection
 from feedbackloop.stats.standings import FEWEST_COMPARISONS
 from feedbackloop.store import Store
-from feedbackloop.wording import ago, count, milliseconds, spend
+from feedbackloop.wording import ago, count, file_name, milliseconds, spend
 
 SHOWN_CHANGES = 6  # no docstring below it: Streamlit would draw it
 
@@ -231,7 +231,7 @@ def changes(mine: Sequence[RunStatus], task: str, variants: tuple[Variant, ...])
         kind = "Run going on:" if status.state == "running" else f"Run {status.state}:"
         if "imported" in status.run.settings:
             kind = "Answers imported from"
-        text = answer.escaped(f"{kind} {short(status.run.dataset, 28)}{new}")
+        text = answer.escaped(f"{kind} {short(file_name(status.run.dataset), 28)}{new}")
         found.append(Change(status.run.created_at, text, "runs", {"run": status.run.id}))
     for row in context.read(overview.voting, task, limit=SHOWN_CHANGES).to_dict("records"):
         text = answer.escaped(f"{count(int(row['votes']), 'vote')} by {short(str(row['rater']), 28)}")
@@ -261,7 +261,7 @@ def last_run(status: RunStatus) -> None:
     figures = context.read(overview.run_figures, (status.run.id,)).get(status.run.id, NO_FIGURES)
     latency = context.read(overview.latency, status.run.id)
     at = context.local(status.run.created_at)
-    name = short(status.run.dataset, 24)
+    name = short(file_name(status.run.dataset), 24)
     context.link("runs", answer.escaped(f"{name}, {at:%d %B %Y %H:%M}"), run=status.run.id)
     answers = count(figures.answers, "answer")
     told = [f"{answers}, {figures.failed:,} failed" if figures.failed else answers]

@@ -11,7 +11,7 @@ from feedbackloop.pipeline import launch
 from feedbackloop.queries import RunState, RunStatus, overview
 from feedbackloop.queries.overview import LiveRun
 from feedbackloop.queries.states import HEARTBEAT_LATE
-from feedbackloop.wording import batches, count, duration, spend
+from feedbackloop.wording import batches, count, duration, file_name, spend
 
 EVERY_S = 1.5
 """Between two looks at a run that goes on."""
@@ -40,7 +40,7 @@ def badge(state: RunState) -> None:
 
 def title(status: RunStatus) -> str:
     """What a run is called where there is one line for it, fit for Markdown."""
-    return answer.escaped(f"{status.run.task} on {status.run.dataset}")
+    return answer.escaped(f"{status.run.task} on {file_name(status.run.dataset)}")
 
 
 @st.fragment(run_every=EVERY_S)

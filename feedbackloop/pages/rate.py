@@ -7,7 +7,7 @@ import streamlit as st
 from feedbackloop import comparisons
 from feedbackloop.errors import UnknownName
 from feedbackloop.models import Queue
-from feedbackloop.pages import context
+from feedbackloop.pages import address, context
 from feedbackloop.pages.rating import choosing, screen
 
 
@@ -27,7 +27,7 @@ queue, rater = _wanted(), context.rater()
 
 if queue is not None and rater is not None:
     # The baseline's name would stand in the address.
-    context.keep("baseline", None)
+    address.keep("baseline", None)
     names = {} if queue.blind else context.read(comparisons.variant_names, tuple(queue.variants))
     screen.judge(*screen.sitting(context.store(), queue, rater), names)
     st.stop()

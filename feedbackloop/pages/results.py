@@ -25,7 +25,7 @@ from feedbackloop.findings import (
 )
 from feedbackloop.findings.samples import FRACTION
 from feedbackloop.models import RaterKind, Variant
-from feedbackloop.pages import answer, charts, context
+from feedbackloop.pages import address, answer, charts, context
 from feedbackloop.queries.verdicts import By, Selection
 from feedbackloop.stats.interval import Scope
 from feedbackloop.wording import count
@@ -66,8 +66,8 @@ class View:
 def options() -> tuple[By, Scope]:
     """How votes are put together, folded: the usual way does for most."""
     with st.popover("Options", icon=":material/tune:", key="results-options"):
-        by = VERSIONS[context.choice("Versions of a name", list(VERSIONS), "versions", width=240)]
-        taste = TASTES[context.choice("Intervals speak", list(TASTES), "taste", width=240)]
+        by = VERSIONS[address.choice("Versions of a name", list(VERSIONS), "versions", width=240)]
+        taste = TASTES[address.choice("Intervals speak", list(TASTES), "taste", width=240)]
         st.caption("Speaking of raters like these takes five raters, and makes intervals wider.")
     return by, taste
 
@@ -277,16 +277,8 @@ if scope.baseline is None:
 
 head = st.container(key="results-head")
 with st.container(horizontal=True, vertical_alignment="center", key="results-choices"):
-    who = st.segmented_control(
-        "Verdicts by",
-        list(KINDS),
-        default="People",
-        required=True,
-        key="who",
-        bind="query-params",
-        label_visibility="collapsed",
-    )
+    who = address.segments("results", "Verdicts by", list(KINDS), "who", titled=False)
     by, taste = options()
 since = scope.since.replace(second=0, microsecond=0) if scope.since else None
-selection = Selection(scope.task, since, rater_kind=KINDS[str(who)], by=by)
+selection = Selection(scope.task, since, rater_kind=KINDS[who], by=by)
 draw(View(selection, scope.baseline, context.label(scope.baseline, scope.variants), taste), head)

@@ -10,10 +10,12 @@ import streamlit as st
 
 from feedbackloop import plots
 from feedbackloop.findings import Trends, trends, wording
-from feedbackloop.pages import answer, charts, context
+from feedbackloop.pages import address, answer, charts, context
 from feedbackloop.plots.lines import MOST_LINES
 from feedbackloop.queries.trends import Step
 from feedbackloop.wording import count
+
+STEPS: tuple[Step, ...] = get_args(Step)
 
 
 def viewers_zone() -> str:
@@ -84,14 +86,13 @@ if scope is None or scope.baseline is None:
 
 since = scope.since.replace(second=0, microsecond=0) if scope.since else None
 choices = st.container(horizontal=True, vertical_alignment="bottom", key="trends-choices")
-step = choices.segmented_control(
-    "By", list(get_args(Step)), default="run", required=True, key="by", bind="query-params"
-)
+with choices:
+    step = address.segments("trends", "By", STEPS, "by")
 view = {"task": scope.task, "by": step, "since": since, "baseline": scope.baseline.name, "zone": viewers_zone()}
 found = context.read(trends, **view)
 if len(found.qualities) > 1:
     with choices:
-        measure = context.choice("Quality by", [one.title for one in found.qualities], "quality", width=240)
+        measure = address.choice("Quality by", [one.title for one in found.qualities], "quality", width=240)
     if found.quality is not None and measure != found.quality.title:
         found = context.read(trends, **view, quality=measure)
 if not found.points:

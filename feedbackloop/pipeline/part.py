@@ -40,6 +40,7 @@ from feedbackloop.queries.overview import NO_FIGURES, run_figures
 from feedbackloop.queries.paid import unpriced_answers
 from feedbackloop.queries.reuse import failed_cells
 from feedbackloop.store import Store
+from feedbackloop.wording import file_name
 
 HEARTBEAT_S = 5.0
 TICK_S = 0.25
@@ -291,11 +292,11 @@ class Part:
         if checked.repeated_count:
             line, first = checked.repeated[0]
             notes.append(
-                f"{self.dataset.name}: {checked.repeated_count} repeated rows count once (line {line} repeats line {first})"
+                f"{file_name(self.dataset.name)}: {checked.repeated_count} repeated rows count once (line {line} repeats line {first})"
             )
         if self.before and checked.fingerprint != self.run.fingerprint:
             asked = "what failed" if self.only_failed else "what is new or changed"
-            notes.append(f"{self.dataset.name} has changed since the run began: only {asked} is asked")
+            notes.append(f"{file_name(self.dataset.name)} has changed since the run began: only {asked} is asked")
         return tuple(notes)
 
     def _stop(self, reason: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -27,6 +27,9 @@ MOST_BARS = 40
 """With more steps than this, intervals are bands and not bars."""
 
 MOST_TICKS = 8
+
+LINE_PX = 15
+"""Height of a line of words above the panels."""
 
 MOST_MARKS = 20
 """Of more decisions, the newest."""
@@ -68,8 +71,11 @@ def trends(found: Trends) -> go.Figure:
     if not found.points:
         return look.message("No answers in this period")
     panels, shown = _panels(found), _lines(found)
+    changed = _changed(found, shown)
+    words = LINE_PX * max((len(lines) for lines in changed.values()), default=0)
+    above = max(words - LINE_PX, 0)
     made = make_subplots(rows=len(panels), cols=1, shared_xaxes=True, vertical_spacing=0.035)
-    made.update_layout(look.figure(70 + 185 * len(panels), legend=True).layout)
+    made.update_layout(look.figure(70 + 185 * len(panels) + above, legend=True).layout)
     made.update_xaxes(**look.AXIS)
     made.update_yaxes(**look.AXIS)
     listed: set[str] = set()
@@ -81,11 +87,13 @@ def trends(found: Trends) -> go.Figure:
                 made.add_trace(trace, row=panel.number, col=1)
         made.update_yaxes(row=panel.number, col=1, title={"text": look.safe(panel.title)}, **_scale(found, panel))
     _steps(made, found, len(panels))
-    _versions(made, found, shown)
+    _versions(made, changed)
     _decisions(made, found)
     made.update_layout(
-        legend={"itemclick": "toggleothers", "itemdoubleclick": "toggle", "groupclick": "togglegroup", "y": 1.03},
-        margin={"t": 64},
+        legend={"itemclick": "toggleothers", "itemdoubleclick": "toggle", "groupclick": "togglegroup"}
+        # Above the words, in shares of the panels' height.
+        | {"y": 1 + (7 + words) / (185 * len(panels))},
+        margin={"t": 64 + above},
         clickmode="event+select",
     )
     return made
@@ -229,14 +237,23 @@ def _steps(made: go.Figure, found: Trends, panels: int) -> None:
         made.add_hline(y=0.5, row=1, col=1, line={"dash": "dash", "width": 1.2, "color": look.LINE})
 
 
-def _versions(made: go.Figure, found: Trends, shown: Sequence[_Line]) -> None:
+def _changed(found: Trends, shown: Sequence[_Line]) -> dict[object, list[tuple[str, str]]]:
+    """New versions by where they stand: each one's words, as they may be drawn, and its colour."""
     lines = {line.player.id: line for line in shown}
-    changes = [point for point in found.points if point.changed and point.player in lines][-MOST_LINES:]
-    for point in changes:
-        colour = lines[point.player].colour
-        dotted = {"color": colour, "width": 1, "dash": "dot"}
-        text = look.safe(wording.short(point.version, 20))
-        _upright(made, _x(found, point), dotted, y=1, text=text, font={"size": 11, "color": colour})
+    places: dict[object, list[tuple[str, str]]] = {}
+    for point in [point for point in found.points if point.changed and point.player in lines][-MOST_LINES:]:
+        words = look.safe(wording.short(point.version, 20)), lines[point.player].colour
+        places.setdefault(_x(found, point), []).append(words)
+    return places
+
+
+def _versions(made: go.Figure, changed: Mapping[object, Sequence[tuple[str, str]]]) -> None:
+    """A line for each place, with the words of all that changed there below each other."""
+    for x, versions in changed.items():
+        colours = [colour for _, colour in versions]
+        dotted = {"color": colours[0] if len(versions) == 1 else look.LINE, "width": 1, "dash": "dot"}
+        text = "<br>".join(f'<span style="color:{colour}">{words}</span>' for words, colour in versions)
+        _upright(made, x, dotted, y=1, text=text, font={"size": 11})
 
 
 def _decisions(made: go.Figure, found: Trends) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from feedbackloop.findings.wording import percent, short
 from feedbackloop.reports.answer import JudgedAnswer
 from feedbackloop.reports.outcomes import Outcome, VariantOutcome
-from feedbackloop.wording import count, dollars, milliseconds, spend
+from feedbackloop.wording import count, dollars, file_name, milliseconds, spend
 
 LISTED = 20
 """Answers that are listed; GitHub takes 65,536 characters for a comment, and a reader fewer."""
@@ -38,7 +38,7 @@ def markdown(outcome: Outcome, fail_under: float | None = None) -> str:
     facts = [
         f"run {code(run.id[:8], table=False)}",
         f"task {code(run.task, table=False)}",
-        f"dataset {code(run.dataset, table=False)}",
+        f"dataset {code(file_name(run.dataset), table=False)}",
     ]
     facts += [f"commit {code(run.git_commit[:12], table=False)}"] if run.git_commit else []
     if not outcome.complete:

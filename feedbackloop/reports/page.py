@@ -13,7 +13,7 @@ from feedbackloop.findings.wording import percent, short
 from feedbackloop.reports.answer import JudgedAnswer, State
 from feedbackloop.reports.markdown import columns, heading
 from feedbackloop.reports.outcomes import Outcome, VariantOutcome
-from feedbackloop.wording import count, dollars, milliseconds
+from feedbackloop.wording import count, dollars, file_name, milliseconds
 
 LISTED = 500
 """Answers of a variant and a state that stand on the page; a browser bears some thousands."""
@@ -44,7 +44,7 @@ def write_page(outcome: Outcome, file: Path, fail_under: float | None = None) ->
 def _body(outcome: Outcome, fail_under: float | None) -> Iterator[str]:
     run = outcome.run
     yield f"<h1>{_text(run.task)}</h1>"
-    facts = [run.dataset, f"{run.created_at:%d %B %Y, %H:%M} UTC", f"run {run.id[:8]}"]
+    facts = [file_name(run.dataset), f"{run.created_at:%d %B %Y, %H:%M} UTC", f"run {run.id[:8]}"]
     facts += [f"commit {run.git_commit[:12]}"] if run.git_commit else []
     facts += [f"each case asked {run.repeats} times"] if run.repeats > 1 else []
     if not outcome.complete:

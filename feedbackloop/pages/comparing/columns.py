@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import streamlit as st
 
 from feedbackloop.models import Run, Variant
-from feedbackloop.pages import context
+from feedbackloop.pages import address, context
 from feedbackloop.pages.answer import escaped
 from feedbackloop.queries import shown
 from feedbackloop.queries.table import Column
@@ -18,6 +18,9 @@ Kind = Literal["variants", "runs", "versions"]
 Value = TypeVar("Value")
 
 MOST_COLUMNS = 4
+
+WHERE = "compare"
+"""Begins the keys of what is chosen on this page."""
 
 _KINDS: Mapping[Kind, str] = {"variants": "Variants", "runs": "Runs", "versions": "Versions"}
 
@@ -32,8 +35,21 @@ class Compared:
     runs: tuple[Run, ...]
     names: tuple[str, ...]
     """What the columns are called on the screen; each name once."""
+    run_id: str
+    """The run that was chosen, where variants are compared; a column whose variant was not in it is of another."""
     run_name: str
-    """What the first column's run is called."""
+    """What it is called."""
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """What the URL has to say to lead to these columns, whatever the defaults have become."""
+        ids = [column.variant_id for column in self.columns]
+        said = {"columns": str(self.kind)}
+        if self.kind == "variants":
+            return said | {"run": self.run_id, "shown": ",".join(ids[1:])}
+        if self.kind == "versions":
+            return said | {"name": self.variants[0].name, "versions": ",".join(ids)}
+        return said | {"of": ids[0], "runs": ",".join(run.id for run in self.runs)}
 
     @property
     def title(self) -> str:
@@ -85,38 +101,6 @@ class Offer:
         return [run for run in self.runs if variant_id in run.variants]
 
 
-def control(
-    name: str,
-    default: Value,
-    draw: Callable[[str], Value],
-    read: Callable[[str], Value | None],
-    write: Callable[[Value], str],
-    *,
-    always: bool = False,
-) -> Value:
-    """A widget whose value stands in the URL under `name`, unless it is the default.
-
-    Args:
-        always: also then, so that a link leads to the same when the default is another.
-        draw: draws the widget under the key it is given, and returns its value.
-        read: a value from the URL's text; None if there is no such choice.
-        write: the URL's text for a value.
-    """
-    key, seen = f"compare-{name}", f"compare-seen-{name}"
-    text = st.query_params.get(name)
-    wanted = default if text is None else read(text)
-    wanted = default if wanted is None else wanted
-    chosen = read(write(st.session_state[key])) if key in st.session_state else None
-    # What the URL says anew, by a link or the browser's arrows, goes before what was chosen on this page.
-    if chosen is None or st.session_state.get(seen) != (text, write(default)):
-        st.session_state[key] = wanted
-    value = draw(key)
-    kept = None if write(value) == write(default) and not always else write(value)
-    context.keep(name, kept)
-    st.session_state[seen] = (kept, write(default))
-    return value
-
-
 def offer(scope: context.Scope) -> Offer | Nothing:
     """What there is to choose from in this scope."""
     runs = context.read(shown.task_runs, scope.task)
@@ -146,42 +130,51 @@ def choose(offer: Offer) -> Compared | Nothing:
     kinds = offer.kinds
     kind = kinds[0]
     if len(kinds) > 1:
-        kind = control(
-            "columns",
-            kinds[0],
-            lambda key: (
-                st.segmented_control("Columns are", kinds, format_func=_KINDS.__getitem__, required=True, key=key)
-                or kinds[0]
-            ),
-            lambda text: next((known for known in kinds if known == text), None),
-            str,
-        )
+        kind = address.segments(WHERE, "Columns are", kinds, "columns", format_func=_KINDS.__getitem__)
     if kind == "variants":
         return _variants(offer)
     return _runs(offer) if kind == "runs" else _versions(offer)
 
 
+def say_unknown(offer: Offer, compared: Compared) -> None:
+    """Say what a link asks for that is not there."""
+    if compared.kind == "variants":
+        address.say_unknown("run", "This task has no run", compared.run_name)
+    elif compared.kind == "runs":
+        address.say_unknown("of", "This task has no several runs of", compared.variants[0].name)
+    else:
+        address.say_unknown("name", "This task has no several versions of", compared.variants[0].name)
+    name = "shown" if compared.kind == "variants" else compared.kind
+    known = offer.names if compared.kind == "runs" else offer.labels
+    strange = [id_ for id_ in st.query_params.get(name, "").split(",") if id_ and id_ not in known]
+    if strange:
+        what = "run" if compared.kind == "runs" else "variant"
+        address.say_unknown(name, f"This task has no {what}", ", ".join(compared.names), part=strange[0])
+
+
 def _variants(offer: Offer) -> Compared | Nothing:
     ids = [run.id for run in offer.runs]
-    first = _wanted_run(offer)
-    run_id = control(
+    first = _lasting("run", offer.runs[0].task, lambda: _wanted_run(offer))
+    run_id = address.control(
+        WHERE,
         "run",
         first,
         lambda key: st.selectbox("Run", ids, format_func=offer.names.__getitem__, key=key, width=260),
-        lambda text: next((id_ for id_ in ids if id_ == text), None),
-        str,
-        always=True,
+        read=lambda text: next((id_ for id_ in ids if id_ == text), None),
+        write=str,
     )
     run = next(run for run in offer.runs if run.id == run_id)
     baseline = _baseline_of(offer, run)
     others = [id_ for id_ in offer.variants if id_ != baseline.id]
-    here = [id_ for id_ in run.variants if id_ in others] or others
-    focus = st.query_params.get("variant")
-    if focus in others and focus not in here[: MOST_COLUMNS - 1]:
-        here.insert(0, focus)
-    chosen = _several_of(
-        "shown", f"Against {escaped(offer.labels[baseline.id])}", others, here, offer.labels, most=MOST_COLUMNS - 1
-    )
+
+    def here() -> list[str]:
+        found = [id_ for id_ in run.variants if id_ in others] or others
+        focus = st.query_params.get("variant")
+        return [focus, *found] if focus in others and focus not in found[: MOST_COLUMNS - 1] else found
+
+    title = f"Against {escaped(offer.labels[baseline.id])}"
+    first_of = _lasting("shown", (run_id, baseline.id), here)
+    chosen = _several_of("shown", title, others, first_of, offer.labels, most=MOST_COLUMNS - 1)
     if not chosen:
         return Nothing(f"Choose what is to be compared with {escaped(offer.labels[baseline.id])}, under Change.")
     columns, names = [], []
@@ -189,21 +182,23 @@ def _variants(offer: Offer) -> Compared | Nothing:
         at = run if variant_id in run.variants else next(iter(offer.of(variant_id)), run)
         columns.append(Column(at.id, variant_id))
         names.append(offer.labels[variant_id] + ("" if at is run else f" ({offer.names[at.id]})"))
-    return _compared(offer, "variants", columns, names)
+    return _compared(offer, "variants", columns, names, run_id)
 
 
 def _runs(offer: Offer) -> Compared | Nothing:
     several = [id_ for id_ in offer.variants if len(offer.of(id_)) > 1]
     focus = st.query_params.get("variant", offer.baseline.id)
-    variant_id = control(
+    variant_id = address.control(
+        WHERE,
         "of",
         focus if focus in several else several[0],
         lambda key: st.selectbox("Variant", several, format_func=offer.labels.__getitem__, key=key, width=220),
-        lambda text: next((id_ for id_ in several if id_ == text), None),
-        str,
+        read=lambda text: next((id_ for id_ in several if id_ == text), None),
+        write=str,
     )
     ids = [run.id for run in offer.of(variant_id)]
-    chosen = _several_of("runs", "Runs, against the oldest of them", ids, ids[:2], offer.names, most=MOST_COLUMNS)
+    newest = _lasting("runs", variant_id, lambda: ids[:2])
+    chosen = _several_of("runs", "Runs, against the oldest of them", ids, newest, offer.names, most=MOST_COLUMNS)
     if len(chosen) < 2:
         return Nothing("Choose two runs or more, under Change.")
     order = [run.id for run in sorted(offer.runs, key=lambda run: run.created_at) if run.id in chosen]
@@ -213,18 +208,19 @@ def _runs(offer: Offer) -> Compared | Nothing:
 def _versions(offer: Offer) -> Compared | Nothing:
     several = offer.several
     focus = offer.variants.get(st.query_params.get("variant", ""), offer.baseline).name
-    name = control(
+    name = address.control(
+        WHERE,
         "name",
         focus if focus in several else several[0],
         lambda key: st.selectbox("Variant", several, key=key, width=220),
-        lambda text: next((known for known in several if known == text), None),
-        str,
+        read=lambda text: next((known for known in several if known == text), None),
+        write=str,
     )
     # Of several versions of a name the newest comes first.
     ids = [id_ for id_, variant in offer.variants.items() if variant.name == name]
-    chosen = _several_of(
-        "versions", "Versions, against the oldest of them", ids, ids[:2], offer.labels, most=MOST_COLUMNS
-    )
+    newest = _lasting("versions", name, lambda: ids[:2])
+    title = "Versions, against the oldest of them"
+    chosen = _several_of("versions", title, ids, newest, offer.labels, most=MOST_COLUMNS)
     if len(chosen) < 2:
         return Nothing("Choose two versions or more, under Change.")
     order = [id_ for id_ in reversed(ids) if id_ in chosen]
@@ -237,22 +233,39 @@ def _versions(offer: Offer) -> Compared | Nothing:
 def _several_of(
     name: str, title: str, ids: Sequence[str], default: Sequence[str], labels: Mapping[str, str], *, most: int
 ) -> list[str]:
-    """Some of these ids, in the order in which they are offered."""
+    """Some of these ids, in the order in which they are offered.
+
+    Args:
+        labels: of these, and of others that were chosen rightly when something else was.
+    """
     first = [id_ for id_ in ids if id_ in default[:most]]
 
     def read(text: str) -> list[str] | None:
         known = [id_ for id_ in ids if id_ in text.split(",")][:most]
         return known if known or not text else None
 
-    chosen = control(
+    chosen = address.control(
+        WHERE,
         name,
         first,
         lambda key: st.multiselect(title, ids, format_func=labels.__getitem__, max_selections=most, key=key, width=460),
-        read,
-        ",".join,
-        always=True,
+        read=read,
+        write=",".join,
     )
     return [id_ for id_ in ids if id_ in chosen]
+
+
+def _lasting(name: str, of: object, first: Callable[[], Value]) -> Value:
+    """A default as it was when the page was opened: neither a new run nor a filter or a case that was chosen since changes it.
+
+    Args:
+        of: what it is a choice of; for another one it is worked out anew.
+    """
+    key = f"{WHERE}-first-{name}"
+    # Streamlit forgets the widget once another page was drawn.
+    if f"{WHERE}-{name}" not in st.session_state or st.session_state.get(key, (None,))[0] != of:
+        st.session_state[key] = (of, first())
+    return cast("Value", st.session_state[key][1])
 
 
 def _wanted_run(offer: Offer) -> str:
@@ -280,7 +293,10 @@ def _baseline_of(offer: Offer, run: Run) -> Variant:
     return baseline
 
 
-def _compared(offer: Offer, kind: Kind, columns: Sequence[Column], names: Sequence[str]) -> Compared:
+def _compared(
+    offer: Offer, kind: Kind, columns: Sequence[Column], names: Sequence[str], run_id: str | None = None
+) -> Compared:
+    run_id = run_id or columns[0].run_id
     by_id = {run.id: run for run in offer.runs}
     return Compared(
         kind,
@@ -288,7 +304,8 @@ def _compared(offer: Offer, kind: Kind, columns: Sequence[Column], names: Sequen
         tuple(offer.variants[column.variant_id] for column in columns),
         tuple(by_id[column.run_id] for column in columns),
         tuple(names),
-        offer.names[columns[0].run_id],
+        run_id,
+        offer.names[run_id],
     )
 
 

@@ -9,7 +9,7 @@ import streamlit as st
 
 from feedbackloop import comparisons, queries
 from feedbackloop.errors import FeedbackLoopError
-from feedbackloop.pages import answer, context
+from feedbackloop.pages import address, answer, context
 from feedbackloop.pages.comparing.columns import Compared
 from feedbackloop.queries.shown import Answer, OpenedCase
 
@@ -25,7 +25,7 @@ def draw(scope: context.Scope, compared: Compared, found: OpenedCase, answers: S
     if (rater := context.rater()) is None:
         name = st.text_input("Your name", key="compare-name", width=260, placeholder="to vote, label or correct")
         if name.strip():
-            context.keep("rater", name.strip())
+            address.keep("rater", name.strip())
             st.rerun()
         return
     st.caption(f"As {answer.escaped(rater)}, names in view: such votes are kept apart from blind ones.")

@@ -12,7 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 from feedbackloop import comparisons, plots
 from feedbackloop.findings.wording import short
 from feedbackloop.models import AIResponse, Case, Rating
-from feedbackloop.pages import answer, context
+from feedbackloop.pages import address, answer, context
 from feedbackloop.pages.comparing import judging, repeated, rows, sending, texts
 from feedbackloop.pages.comparing.columns import Compared
 from feedbackloop.pages.comparing.rows import Picked
@@ -74,12 +74,12 @@ def _ways(ids: list[str], case_id: str, found: OpenedCase | None) -> None:
 
 
 def _go(case_id: str) -> None:
-    context.keep("case", case_id)
+    address.keep("case", case_id)
 
 
 def _close(ids: list[str], case_id: str) -> None:
     rows.turn_to(ids, case_id)
-    context.keep("case", None)
+    address.keep("case", None)
 
 
 def _expose(found: OpenedCase) -> None:

@@ -9,8 +9,8 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from feedbackloop.pages import answer, context
-from feedbackloop.pages.comparing.columns import Compared, control
+from feedbackloop.pages import address, answer, context
+from feedbackloop.pages.comparing.columns import WHERE, Compared
 from feedbackloop.queries import shown
 from feedbackloop.queries.table import OUTCOMES, Board, Filters, Measure, Outcome
 from feedbackloop.wording import count
@@ -44,6 +44,8 @@ _SHADES = {
 }
 _TABLE = "compare-table"
 _PAGE = "compare-page"
+_TURNED = "compare-turned"
+"""The page that the table is to open on; Streamlit warns of a value that is set for a box with a default, as this one always has."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +77,20 @@ def pick(compared: Compared, board: Board) -> Picked:
 def clear() -> None:
     """Take all filters off."""
     for name in FILTERS:
-        context.keep(name, None)
+        address.keep(name, None)
 
 
 def turn_to(ids: list[str], case_id: str) -> None:
     """Let the table open on the page where a case stands."""
     if case_id in ids:
-        st.session_state[_PAGE] = ids.index(case_id) // ROWS + 1
+        st.session_state[_TURNED] = ids.index(case_id) // ROWS + 1
 
 
 def draw(compared: Compared, board: Board, picked: Picked) -> None:
     """Draw the table; a click on a row opens it."""
     pages = -(-len(picked.ids) // ROWS)
-    page = min(st.session_state.get(_PAGE, 1), pages)
+    turned = st.session_state.pop(_TURNED, 1)
+    page = min(st.session_state.get(_PAGE, turned), pages)
     ids = picked.ids[(page - 1) * ROWS : page * ROWS]
     wide = {2: 230, 3: 165}.get(len(compared.names), 130)
     text = st.column_config.TextColumn
@@ -109,37 +112,27 @@ def draw(compared: Compared, board: Board, picked: Picked) -> None:
         f"What got worse first{f', by {_MEASURES[picked.measure]}' if picked.measure else ''}. Choose a row by its box to open it."
     )
     if pages > 1:
-        st.session_state[_PAGE] = page
-        st.pagination(pages, key=_PAGE)
+        st.pagination(pages, default=page, key=_PAGE)
 
 
 def _open(ids: list[str]) -> None:
     chosen = st.session_state[_TABLE].selection.rows
     if chosen:
-        context.keep("case", ids[chosen[0]])
+        address.keep("case", ids[chosen[0]])
 
 
 def _measure(board: Board) -> Measure | None:
     known = board.measures()
     if len(known) < 2:
         return known[0] if known else None
-    return control(
+    return address.segments(
+        WHERE,
+        "Judged by",
+        known,
         "by",
-        known[0],
-        lambda key: (
-            st.segmented_control(
-                "Judged by",
-                known,
-                format_func=_MEASURES.__getitem__,
-                required=True,
-                key=key,
-                label_visibility="collapsed",
-                help="What says which answer is better",
-            )
-            or known[0]
-        ),
-        lambda text: next((measure for measure in known if measure == text), None),
-        str,
+        format_func=_MEASURES.__getitem__,
+        titled=False,
+        help="What says which answer is better",
     )
 
 
@@ -155,14 +148,15 @@ def _filters(compared: Compared, board: Board) -> Filters:
     asked = st.query_params.get("issue")
     # What a link asks for can be chosen, also where nothing here has it.
     issue = _one_of("issue", "Issue", ({asked: asked} if asked else {}) | labels, "any issue")
-    find = control(
+    find = address.control(
+        WHERE,
         "find",
         "",
         lambda key: st.text_input(
             "Find", key=key, placeholder="find in texts", width=150, label_visibility="collapsed"
         ),
-        str,
-        str,
+        read=str,
+        write=str,
     ).strip()
     among = context.read(shown.search, board.columns, find) if find else None
     return Filters(column=place, segment=segment, issue=issue, among=among)
@@ -171,7 +165,8 @@ def _filters(compared: Compared, board: Board) -> Filters:
 def _one_of(name: str, title: str, options: dict[str, str], none: str) -> str | None:
     if not options:
         return None
-    chosen = control(
+    chosen = address.control(
+        WHERE,
         name,
         "",
         lambda key: st.selectbox(
@@ -182,8 +177,8 @@ def _one_of(name: str, title: str, options: dict[str, str], none: str) -> str | 
             width=135,
             label_visibility="collapsed",
         ),
-        lambda text: text if text in options or not text else None,
-        str,
+        read=lambda text: text if text in options or not text else None,
+        write=str,
     )
     return chosen or None
 
@@ -194,7 +189,8 @@ def _outcome(board: Board, measure: Measure | None, filters: Filters) -> Outcome
     labels = {"": f"All {len(board.select(measure, filters)):,}"} | {
         name: f"{_OUTCOMES[name]} {tally[name]:,}" for name in OUTCOMES if tally[name] or name == asked
     }
-    chosen = control(
+    chosen = address.control(
+        WHERE,
         "status",
         "",
         lambda key: (
@@ -203,8 +199,8 @@ def _outcome(board: Board, measure: Measure | None, filters: Filters) -> Outcome
             )
             or ""
         ),
-        lambda text: text if text in labels else None,
-        str,
+        read=lambda text: text if text in labels else None,
+        write=str,
     )
     return next((name for name in OUTCOMES if name == chosen), None)
 

@@ -10,7 +10,7 @@ from feedbackloop.pages import answer
 from feedbackloop.pages.comparing import texts
 from feedbackloop.pages.comparing.columns import Compared
 from feedbackloop.pages.comparing.texts import Facet
-from feedbackloop.wording import count
+from feedbackloop.wording import count, file_name
 
 _SHORT = 110
 """A fold's title this long says the values too."""
@@ -41,7 +41,7 @@ def _of_runs(compared: Compared) -> list[Facet]:
         return []
     runs = compared.runs
     return [
-        Facet("data", tuple(run.dataset for run in runs)),
+        Facet("data", tuple(file_name(run.dataset) for run in runs)),
         Facet("cases", tuple(f"set {run.fingerprint[:6]}" for run in runs)),
         Facet("repeats", tuple(str(run.repeats) for run in runs)),
         Facet("git commit", tuple((run.git_commit or "none")[:10] for run in runs)),

@@ -12,7 +12,7 @@ from feedbackloop import comparisons, queries
 from feedbackloop.comparisons import Outlook, QueueStatus
 from feedbackloop.findings.wording import duration, listed
 from feedbackloop.models import Queue, Variant
-from feedbackloop.pages import answer, context
+from feedbackloop.pages import address, answer, context
 from feedbackloop.pages.context import Scope
 from feedbackloop.wording import count
 
@@ -51,7 +51,7 @@ def name_yourself(key: str) -> None:
             go = st.form_submit_button("Begin", type="primary")
         if go:
             if name.strip():
-                context.keep("rater", " ".join(name.split()))
+                address.keep("rater", " ".join(name.split()))
                 st.rerun()
             st.warning("Type your name first.", icon=":material/info:")
 
@@ -175,7 +175,7 @@ def _begin(
             limit=None if size == outlook.size else size,
             rater=rater,
         )
-        context.keep("rater", " ".join(name.split()))
+        address.keep("rater", " ".join(name.split()))
         st.session_state[BEGUN] = queue.id
         context.go("rate", queue=queue.id)
 

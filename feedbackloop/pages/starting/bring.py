@@ -15,7 +15,7 @@ from feedbackloop.comparisons.queues import Purpose
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.importers import AnswerMapping, Imported, import_answers, import_file, recognise
 from feedbackloop.importers.formats import FORMATS
-from feedbackloop.pages import answer, context, within
+from feedbackloop.pages import address, answer, context, within
 from feedbackloop.pages.starting import data, files, roles
 from feedbackloop.pages.starting.files import Peek
 from feedbackloop.pages.starting.roles import Role
@@ -233,5 +233,5 @@ def _rate(imported: Imported, task: str, shown: str | None, rater: str) -> None:
     purposes: dict[int, Purpose] = {1: "single", 2: "decision"}
     purpose = purposes.get(len(run.variants), "leaderboard")
     queue = open_queue(store, task, run.variants, purpose=purpose, runs=[run.id])
-    context.keep("rater", rater)
+    address.keep("rater", rater)
     context.go("rate", queue=queue.id, task=task)

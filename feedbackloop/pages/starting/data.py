@@ -21,7 +21,7 @@ from feedbackloop.pages.starting import files
 from feedbackloop.pages.starting.files import Peek
 from feedbackloop.pages.wording import shortened
 from feedbackloop.queries import RunStatus
-from feedbackloop.wording import count
+from feedbackloop.wording import count, file_name
 
 FILE = "new-file"
 """Where the session keeps the path of the chosen file."""
@@ -117,7 +117,7 @@ def _shown(path: str) -> str:
     """A file as it is listed: from here, an upload without the digits in front."""
     file = Path(path)
     if file.parent.name == files.FOLDER:
-        return f"{file.name.partition('-')[2] or file.name} (uploaded)"
+        return f"{file_name(file.name)} (uploaded)"
     near = os.path.relpath(file)
     return near if not near.startswith("..") else str(file)
 

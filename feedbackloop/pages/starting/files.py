@@ -24,6 +24,7 @@ from feedbackloop.datasets.counting import READ
 from feedbackloop.errors import DatasetError
 from feedbackloop.models import Case
 from feedbackloop.store import Store
+from feedbackloop.wording import file_name
 
 ENDINGS = ("csv", "tsv", "jsonl", "ndjson", "json", "yaml", "yml", "parquet")
 """What may be uploaded. Compressed files may not: a small one can hold more than the machine does."""
@@ -76,7 +77,7 @@ def safe_name(name: str) -> str:
 
 def own_name(file: Path) -> str:
     """What a file is called, as a name that is only a name: without its ending, and an upload without the digits in front."""
-    return safe_name(file.stem.partition("-")[2] if file.parent.name == FOLDER else file.stem)
+    return safe_name(file_name(file.stem))
 
 
 def uploaded(name: str, store: Store) -> Path | None:
@@ -109,7 +110,7 @@ def at_hand(store: Store, folder: Path, sources: Iterable[Path]) -> list[Path]:
 
 def example(store: Store) -> Path:
     """The starter's five questions, copied to where uploads lie."""
-    target = store.folder / FOLDER / "starter-example.jsonl"
+    target = store.folder / FOLDER / "example.jsonl"
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(bundled("data") / "starter" / "cases.jsonl", target)
     return target

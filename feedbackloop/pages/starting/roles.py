@@ -16,6 +16,7 @@ from feedbackloop.importers import AnswerMapping, guess_id_column, guess_mapping
 from feedbackloop.importers.figures import FIGURES
 from feedbackloop.pages.starting.files import FOLDER
 from feedbackloop.store import Store
+from feedbackloop.wording import file_name
 
 
 class Role(StrEnum):
@@ -158,7 +159,7 @@ def arranged(file: Path, roles: Mapping[str, Role], store: Store) -> Path:
         return file
     digest = hashlib.sha256(file.read_bytes())
     digest.update(json.dumps([renamed, sorted(left_out)], sort_keys=True).encode())
-    stem = file.stem.partition("-")[2] if file.parent.name == FOLDER else file.stem
+    stem = file_name(file.stem)
     target = store.folder / FOLDER / f"{digest.hexdigest()[:10]}-{stem or 'answers'}.jsonl"
     if target.exists():
         return target
