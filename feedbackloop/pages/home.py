@@ -284,7 +284,7 @@ mine = [status for status in live.statuses() if status.run.task == scope.task]
 since = scope.since.replace(second=0, microsecond=0) if scope.since else None
 loop = context.read(overview.loop, scope.task, since)
 found = context.read(standing, scope.task, scope.baseline.id if scope.baseline else None, since)
-st.subheader(answer.escaped(found.standing), anchor=False)
+st.subheader(answer.escaped(found.sentence), anchor=False)
 for going in mine:
     if going.state == "running":
         live.watch(going.run.id, live.title(going))
