@@ -13,6 +13,7 @@ from feedbackloop.errors import FeedbackLoopError, SettingsError
 from feedbackloop.identity import utcnow
 from feedbackloop.improve.evidence import running_interval
 from feedbackloop.improve.gate import assess, decide
+from feedbackloop.improve.receipt import evidence
 from feedbackloop.improve.rules import Rule, line
 from feedbackloop.models import AIRequest, AIResponse, Case, Comparison, Decision, ProcessingStatus, Queue, Run, Variant
 from feedbackloop.stats.planning import sequence_needed
@@ -209,15 +210,50 @@ def test_a_case_counts_once_its_last_planned_vote_is_in(tmp_path) -> None:
     assert world.assess().evidence["cases"] == 40
 
 
-def test_a_changed_vote_moves_the_estimate_and_not_the_running_decision(world) -> None:
+def test_a_changed_vote_moves_the_share_of_votes_and_not_the_running_decision(world) -> None:
     world.both()
     votes = [world.vote(n, "new" if n % 4 else "old") for n in range(60)]
     world.store.append(votes)
     before = world.assess()
     world.store.append([world.vote(n, "old", supersedes=votes[n].id) for n in (1, 2, 3)])
     after = world.assess()
-    assert (after.lower, after.upper) == (before.lower, before.upper)
-    assert after.estimate == pytest.approx(before.estimate - 3 / 60)
+    assert (after.estimate, after.lower, after.upper) == (before.estimate, before.lower, before.upper)
+    assert after.evidence["of_votes"]["estimate"] == pytest.approx(before.estimate - 3 / 60)
+    assert "Of the votes it wins 70%." in evidence(after)
+
+
+def test_the_estimate_is_of_the_quantity_that_its_interval_is_of(world) -> None:
+    """Where some cases have more votes than others, the mean over votes is another than that over cases."""
+    world.both()
+    world.store.append(world.vote(n, "new" if n % 4 else "old") for n in range(43))
+    world.store.append(world.vote(4 * n, "old", rater="Cleo", queue=None) for n in range(7))
+    found = assess(world.store, "t", "new", rule=BETTER)
+    made, means = found.decision, found.sequence.means
+    assert made.evidence["of_votes"]["estimate"] == pytest.approx(32 / 50)
+    assert made.estimate == pytest.approx(means[-1]) == pytest.approx(32 / 43)
+    assert (made.lower, made.upper) == (found.sequence.lower[-1], found.sequence.upper[-1])
+    assert made.lower < made.estimate < made.upper
+    assert f"wins 74% of cases against {OLD.label} ({made.lower:.0%} to {made.upper:.0%}" in evidence(made)
+    assert "Of the votes it wins 64%." in evidence(made)
+
+
+def test_a_verdict_that_its_interval_has_left_says_when_it_was_reached(world) -> None:
+    world.both()
+    world.store.append(world.vote(n, "new" if n < 26 else "old") for n in range(52))
+    found = world.assess()
+    assert (found.verdict, found.estimate) == ("promote", 0.5)
+    assert found.lower < 0.5 < found.upper
+    assert (
+        f"The whole interval lay on one side of 50% after {found.evidence['settled_at']} cases, and that stands."
+        in evidence(found)
+    )
+
+
+def test_votes_on_cases_that_are_not_complete_are_told(tmp_path) -> None:
+    world = World(tmp_path, overlap=2)
+    world.both()
+    world.store.append([world.vote(0, "new")])
+    assert evidence(world.assess()) == "1 blind vote by Anna, but no case has all its votes yet."
 
 
 def test_a_withdrawn_vote_was_never_cast(world) -> None:
@@ -242,7 +278,9 @@ def test_raters_like_these_asks_for_five_of_them(world) -> None:
     world.store.append(world.vote(n, "new", rater=RATERS[n % 2]) for n in range(60))
     assert world.assess(rule).verdict == "undecided"
     world.store.append(world.vote(n, "new", rater=RATERS[2 + n % 3], queue=None) for n in range(60))
-    assert world.assess(rule).verdict == "promote"
+    found = world.assess(rule)
+    assert (found.verdict, found.evidence["scope"]) == ("promote", "these raters")
+    assert "Of raters like these: 100% of the votes (" in evidence(found)
 
 
 @pytest.mark.parametrize(

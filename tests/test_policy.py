@@ -7,8 +7,8 @@ from released import STEPS, TERSE, make_store
 
 from feedbackloop.errors import FeedbackLoopError, SettingsError, StoreError, UnknownName
 from feedbackloop.improve.policy import history, promote, rollback
-from feedbackloop.models import Run, Variant
-from feedbackloop.queries.policies import live, named, policies, released
+from feedbackloop.models import Decision, Policy, Run, Task, Variant
+from feedbackloop.queries.policies import live, named, policies, released, releases, share
 from feedbackloop.settings import Settings
 from feedbackloop.store import Store
 
@@ -166,6 +166,35 @@ def test_rolling_back_to_a_named_policy(store):
         rollback(store, "support", to="")
 
 
+@pytest.mark.parametrize("canary", [None, 0.1])
+def test_the_first_release_is_taken_back_to_the_tasks_baseline_and_then_there_is_nothing(store, canary):
+    promote(store, "support", "steps", canary=canary, fallback=["up:spare"])
+    back = rollback(store, "support")
+    assert (weights(back), back.fallback) == ({"*": {"terse": 1.0}}, ["up:spare"])
+    assert [release.back for release in releases(store, "support")] == [False, True]
+    with pytest.raises(SettingsError, match="nor another baseline to go back to"):
+        rollback(store, "support")
+    promote(store, "support", "steps")
+    assert weights(rollback(store, "support")) == {"*": {"terse": 1.0}}
+
+
+def test_the_first_release_is_taken_back_to_the_baseline_of_its_decision(store):
+    third = Variant(name="third", model="up:m")
+    made = Decision(
+        task="support", baseline=third.id, candidate=STEPS.id, goal="better", verdict="promote", reason="better"
+    )
+    store.append([third, made])
+    promote(store, "support", "steps", decision_id=made.id)
+    assert rollback(store, "support").weights == {"*": {third.id: 1.0}}
+
+
+def test_where_no_baseline_is_known_rolling_back_says_so(store):
+    lone = Variant(name="lone", model="up:m")
+    store.append([lone, Task(name="new"), Policy(task="new", weights={"*": {lone.id: 1.0}})])
+    with pytest.raises(SettingsError, match="no policy before the live one"):
+        rollback(store, "new")
+
+
 def test_there_is_nothing_to_roll_back_before_the_first_policy(store):
     with pytest.raises(SettingsError, match="no policy yet"):
         rollback(store, "support")
@@ -215,3 +244,11 @@ def test_a_name_with_an_at_sign_is_a_name():
 def test_unknown_names_are_of_their_own_class(store):
     with pytest.raises(UnknownName):
         promote(store, "support", "nobody")
+
+
+def test_a_share_is_what_a_variant_answers_in_every_segment(store):
+    assert share(live(store, "support"), STEPS.id) == 0
+    promote(store, "support", "steps", canary=0.25)
+    assert (share(live(store, "support"), STEPS.id), share(live(store, "support"), TERSE.id)) == (0.25, 0.75)
+    promote(store, "support", "terse", segment="de")
+    assert share(live(store, "support"), STEPS.id) == 0

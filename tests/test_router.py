@@ -218,6 +218,16 @@ async def test_between_one_and_two_seconds_nobody_waits_for_the_store(store):
     assert (await one.route(ask())).variant.name == "steps"
 
 
+async def test_taking_the_first_release_back_leaves_the_baseline_to_answer(store):
+    promoted(store, "steps")
+    watch = Watch()
+    one = router(store, watch)
+    assert (await one.route(ask())).variant.name == "steps"
+    rollback(store, "support")
+    watch.now += 2.5
+    assert (await one.route(ask())).variant.name == "terse"
+
+
 async def test_rolling_back_is_obeyed_too(store):
     promoted(store)
     promoted(store, "steps")

@@ -28,11 +28,10 @@ _NO_VOTES = {
 }
 
 
-def headline(verdict: Verdict, *, outlook: bool = True) -> str:
+def headline(verdict: Verdict) -> str:
     """The best candidate against the baseline, or what is missing to say so.
 
-    Args:
-        outlook: whether to say how many more votes would tell, where no difference is shown yet.
+    How many more votes a decision takes is not said here but by `improve.gate`, which knows the rule: two plans would differ.
     """
     if verdict.counted is not None:
         return _nothing_yet(verdict)
@@ -40,10 +39,10 @@ def headline(verdict: Verdict, *, outlook: bool = True) -> str:
     if row is None:
         assert verdict.baseline is not None
         return f"{verdict.baseline.label} was never compared with the others: {to_rate(verdict, FIRST_PAIRS)}"
-    return against(verdict, row, outlook=outlook)
+    return against(verdict, row)
 
 
-def against(verdict: Verdict, row: Row, *, outlook: bool = True) -> str:
+def against(verdict: Verdict, row: Row) -> str:
     """How one candidate stands against the baseline."""
     assert verdict.baseline is not None
     candidate, base = row.player.label, verdict.baseline.label
@@ -58,10 +57,7 @@ def against(verdict: Verdict, row: Row, *, outlook: bool = True) -> str:
     votes = count(row.votes, "vote")
     if not row.decided:
         share = percent(row.win_rate.estimate or 0.0, digits(row.win_rate))
-        more = _what_would_tell(verdict, row) if outlook else ""
-        return (
-            f"No difference shown yet: {candidate} {share} against {base} ({span(row.win_rate)}; {votes}; {who}){more}"
-        )
+        return f"No difference shown yet: {candidate} {share} against {base} ({span(row.win_rate)}; {votes}; {who})"
     if (row.win_rate.lower or 0.0) > 0.5:
         first, second, interval = candidate, base, row.win_rate
     else:
@@ -159,16 +155,6 @@ def _nothing_yet(verdict: Verdict) -> str:
         return f"{answers}{when}, {_NO_VOTES[verdict.selection.rater_kind]}"
     kind = "no blind votes" if verdict.not_blind else "no votes"
     return f"{answers}{when}, {kind}: {to_rate(verdict, min(FIRST_PAIRS, counted.cases))}"
-
-
-def _what_would_tell(verdict: Verdict, row: Row) -> str:
-    if row.more is None:
-        return ""
-    if not row.more.worth_it:
-        return "; if they differ, then by so little that it takes more than 2,000 votes to tell"
-    time = wording.duration(row.more.more * verdict.seconds_per_vote)
-    spent = f", {time}" if verdict.selection.rater_kind == "human" else ""
-    return f"; about {count(row.more.more, 'more vote')} would tell{spent}"
 
 
 def _whose(verdict: Verdict, row: Row) -> str:

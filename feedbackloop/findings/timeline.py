@@ -20,7 +20,7 @@ from feedbackloop.findings.samples import FRACTION, Scale, floats, mean_of_cases
 from feedbackloop.models import RaterKind
 from feedbackloop.queries import trends as counted
 from feedbackloop.queries import verdicts
-from feedbackloop.queries.policies import policies, releases
+from feedbackloop.queries.policies import releases
 from feedbackloop.queries.trends import Ladder, Step
 from feedbackloop.queries.verdicts import Selection
 from feedbackloop.stats.interval import Interval, quantile_interval
@@ -251,7 +251,7 @@ def _marks(store: Store, known: Players, task: str, since: datetime, zone: ZoneI
             release.back,
             f"{'rolled back to' if release.back else 'released'} {wording.answering(release.policy.weights, names)}",
         )
-        for release in releases(policies(store, task))
+        for release in releases(store, task)
         if release.policy.created_at >= since
     )
 

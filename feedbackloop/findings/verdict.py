@@ -16,7 +16,6 @@ from feedbackloop.queries.pairs import seconds_per_vote
 from feedbackloop.queries.verdicts import Selection
 from feedbackloop.stats.cells import Cells
 from feedbackloop.stats.interval import Interval, Scope, proportion_interval
-from feedbackloop.stats.planning import MoreNeeded, more_needed
 from feedbackloop.stats.standings import FEWEST_COMPARISONS
 from feedbackloop.store import Store
 from feedbackloop.wording import count
@@ -56,8 +55,6 @@ class Row:
     raters: Raters
     not_blind: int
     """Votes by raters who knew whose answers they saw: not counted in anything else here."""
-    more: MoreNeeded | None
-    """Votes until a difference would show; None where it does, or where there are none yet."""
 
     @property
     def votes(self) -> int:
@@ -119,11 +116,6 @@ class Verdict:
     def sentence(self) -> str:
         """What came of it, in one sentence."""
         return sentence.headline(self)
-
-    @property
-    def standing(self) -> str:
-        """The sentence without how many more votes would tell, for where a decision's own plan stands beside it."""
-        return sentence.headline(self, outlook=False)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -219,7 +211,6 @@ def _rows(
                 both_bad_rate=proportion_interval(both_bad, votes),
                 raters=voters.get(player.id, nobody),
                 not_blind=_total(open_votes[together]),
-                more=more_needed(interval) if votes and not interval.excludes(0.5) else None,
             )
         )
     rows.sort(key=lambda row: (not row.votes, row.few, -(row.win_rate.estimate or 0.0)))

@@ -1,7 +1,7 @@
 """The gate: whether a candidate may take the baseline's place, by a rule that was named before the votes came in.
 
 The interval is one that stays right however often it is looked at, since people look after every vote. A case enters it once, when
-its last planned vote is in; what is corrected later changes the estimate that is shown, and not the running decision.
+its last planned vote is in; what is corrected later changes the share of votes that stands beside it, and not the running decision.
 """
 
 from __future__ import annotations
@@ -145,9 +145,9 @@ def weigh(asked: Question, ballots: Iterable[Ballot], *, ended: bool = False) ->
         goal=rule.goal,
         verdict=verdict,
         reason=reason,
-        estimate=evidence.estimate.estimate,
-        lower=_bound(sequence.decided_lower, 0.0),
-        upper=_bound(sequence.decided_upper, 1.0),
+        estimate=sequence.interval.estimate,
+        lower=sequence.interval.lower,
+        upper=sequence.interval.upper,
         n=evidence.votes,
         raters=list(evidence.raters),
         guards={guard.name: asdict(guard) for guard in asked.guards},
@@ -157,9 +157,15 @@ def weigh(asked: Question, ballots: Iterable[Ballot], *, ended: bool = False) ->
             "open_cases": evidence.open_cases,
             "answered_cases": asked.answered_cases,
             "both_bad": evidence.both_bad,
+            "settled_at": sequence.first_excluding(line(rule)),
             "method": sequence.interval.method,
-            "one_look": [evidence.estimate.lower, evidence.estimate.upper],
-            "scope": evidence.estimate.scope,
+            "scope": sequence.interval.scope,
+            "of_votes": {
+                "estimate": evidence.estimate.estimate,
+                "lower": evidence.estimate.lower,
+                "upper": evidence.estimate.upper,
+                "scope": evidence.estimate.scope,
+            },
             "confidence": 1 - rule.alpha,
             "names": {first.id: first.label, one.id: one.label},
             "cost_usd": list(asked.cost_usd),
@@ -209,17 +215,18 @@ def _verdict(
 def _more(rule: Rule, evidence: Evidence, *, planned: int | None) -> int:
     """Votes still missing, if what was seen so far is true."""
     per_case = evidence.votes / (evidence.cases + evidence.open_cases) if evidence.votes else 1.0
-    estimate, goal = evidence.estimate.estimate, line(rule)
+    goal = line(rule)
     seen, seen_effect = 0, 0.0
-    if estimate is None or evidence.cases < 2:
+    if evidence.cases < 2:
         effect, variance = (0.1, 0.1775) if rule.goal == "better" else (rule.margin, 0.1875)
     else:
+        estimate = float(np.mean(evidence.running))
         least = LEAST_EFFECT if rule.goal == "better" else rule.margin / 2
         # That it is worse is shown as well, where the question is which of the two is better.
         towards = -1 if rule.goal == "better" and estimate < goal else 1
         effect = max(towards * (estimate - goal), least)
         variance = float(np.var(evidence.running))
-        seen, seen_effect = evidence.cases, towards * (float(np.mean(evidence.running)) - goal)
+        seen, seen_effect = evidence.cases, towards * (estimate - goal)
     cases = sequence_needed(effect, variance, planned, alpha=running_alpha(rule), seen=seen, seen_effect=seen_effect)
     return max(1, math.ceil((cases - evidence.cases) * max(per_case, 1.0)))
 
@@ -227,10 +234,6 @@ def _more(rule: Rule, evidence: Evidence, *, planned: int | None) -> int:
 def _mean(figures: pd.Series[float]) -> float | None:
     known = figures.dropna()
     return float(known.mean()) if len(known) else None
-
-
-def _bound(value: float, otherwise: float) -> float:
-    return value if math.isfinite(value) else otherwise
 
 
 def _variant(known: Sequence[Variant], name: str, task: str) -> Variant:

@@ -78,7 +78,7 @@ def picture(decision: Decision) -> str:
     y += 12
     parts.append(f'<line class="rule" x1="{_EDGE}" x2="{WIDTH - _EDGE}" y1="{y:.1f}" y2="{y:.1f}"/>')
     y += 22
-    for row in _wrapped(_small_print(decision), 12, most=2):
+    for row in _wrapped(_small_print(decision), 12, most=4):
         parts.append(_text(row, _EDGE, y, 12, style="soft"))
         y += 17
     height = round(y + 8)
@@ -107,10 +107,14 @@ def _whose(decision: Decision) -> str:
 
 def _small_print(decision: Decision) -> str:
     confidence = decision.evidence.get("confidence", 0.95)
-    return (
-        f"{short(decision.task, _NAME)}, {decision.created_at:%Y-%m-%d %H:%M} UTC. The interval holds at {confidence:.0%} however often it "
-        f"is looked at; it speaks of {decision.evidence.get('scope', 'these raters')}."
-    )
+    said = [f"{short(decision.task, _NAME)}, {decision.created_at:%Y-%m-%d %H:%M} UTC."]
+    if decision.estimate is not None:
+        said.append(
+            f"The share is of {receipt.unit(decision)}; its interval holds at {confidence:.0%} however often it is looked at, and "
+            f"speaks of {decision.evidence.get('scope', 'these raters')}."
+        )
+        said += receipt.besides(decision)
+    return " ".join(said)
 
 
 def _interval(decision: Decision, estimate: float, top: float) -> list[str]:

@@ -14,13 +14,10 @@ from feedbackloop.errors import SettingsError, UnknownName
 from feedbackloop.identity import utcnow
 from feedbackloop.models import Policy, Variant
 from feedbackloop.providers import model_name
-from feedbackloop.queries.policies import live, named, policies, releases
+from feedbackloop.queries.policies import EVERYONE, live, named, policies, releases
 from feedbackloop.registry import near
 from feedbackloop.settings import Settings
 from feedbackloop.store import Store
-
-EVERYONE = "*"
-"""The segment of all requests whose own segment has no weights."""
 
 Shares = Mapping[str, float]
 """Variant (name, `name@version` or id) to its share of the requests."""
@@ -79,7 +76,8 @@ def promote(
 def rollback(store: Store, task: str, to: str | None = None) -> Policy:
     """Restore an earlier policy by writing it anew.
 
-    Without `to` it is the one that the live policy took over from; rolling back twice goes back two steps.
+    Without `to` it is the one that the live policy took over from; rolling back twice goes back two steps. Before the first release
+    stands what it took the place of: the baseline of its decision, else the task's.
 
     Args:
         to: how the id of the policy to restore begins; `history` lists them.
@@ -87,19 +85,19 @@ def rollback(store: Store, task: str, to: str | None = None) -> Policy:
     Raises:
         SettingsError: there is nothing to go back to, or `to` does not name one policy.
     """
-    past = policies(store, task)
+    past = releases(store, task)
     if not past:
         raise SettingsError(f"the task '{task}' has no policy yet, so there is nothing to roll back")
+    present = past[-1]
     if to is None:
-        steps = releases(past)[-1].steps
-        if len(steps) < 2:
+        if present.before is None:
             raise SettingsError(
-                f"the task '{task}' has no policy before the live one; name another with `feedbackloop rollback {task} --to ID` "
-                f"(`feedbackloop policy {task}` lists them)"
+                f"the task '{task}' has no policy before the live one, nor another baseline to go back to; name a policy with "
+                f"`feedbackloop rollback {task} --to ID` (`feedbackloop policy {task}` lists them)"
             )
-        wanted = steps[-2]
+        wanted = present.before
     else:
-        found = [policy for policy in past if policy.id.startswith(to)] if to else []
+        found = [one.policy for one in past if one.policy.id.startswith(to)] if to else []
         if len(found) != 1:
             raise SettingsError(
                 f"{'several policies' if found else 'no policy'} of '{task}' {'have ids that begin' if found else 'has an id that begins'} "
@@ -107,7 +105,7 @@ def rollback(store: Store, task: str, to: str | None = None) -> Policy:
             )
         wanted = found[0]
     restored = Policy(task=task, weights=wanted.weights, fallback=wanted.fallback, decision_id=wanted.decision_id)
-    return _write(store, past[0], restored)
+    return _write(store, present.policy, restored)
 
 
 def history(store: Store, task: str) -> list[Policy]:

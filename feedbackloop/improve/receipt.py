@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from feedbackloop.findings.wording import listed, short
-from feedbackloop.improve.rules import Rule, rule_of
+from feedbackloop.improve.rules import Rule, line, rule_of
 from feedbackloop.models import Decision, Policy
 from feedbackloop.wording import count
 
@@ -50,19 +50,45 @@ def sentence(decision: Decision) -> str:
 
 def evidence(decision: Decision) -> str:
     """What the verdict rests on: the win rate, its interval, votes and raters."""
-    if decision.estimate is None:
+    if not decision.n:
         return "No blind vote has compared the two yet."
+    raters = listed(decision.raters[:MOST_NAMED], len(decision.raters))
+    votes = count(decision.n, "blind vote")
+    if decision.estimate is None:
+        return f"{votes} by {raters}, but no case has all its votes yet."
+    voted = f"{votes} on {count(int(decision.evidence.get('cases', 0)), 'case')} by {raters}"
     bounds = (
         f" ({decision.lower:.0%} to {decision.upper:.0%} at {decision.evidence.get('confidence', 0.95):.0%}, however often it is looked at)"
         if decision.lower is not None and decision.upper is not None and (decision.lower, decision.upper) != (0.0, 1.0)
         else ""
     )
-    cases = decision.evidence.get("cases", 0)
-    return (
-        f"{short(named(decision, decision.candidate))} wins {decision.estimate:.0%} of comparisons with "
-        f"{short(named(decision, decision.baseline))}{bounds}: {count(decision.n, 'blind vote')} on {count(cases, 'case')} by "
-        f"{listed(decision.raters[:MOST_NAMED], len(decision.raters))}."
-    )
+    candidate, baseline = (short(named(decision, id_)) for id_ in (decision.candidate, decision.baseline))
+    said = [f"{candidate} wins {decision.estimate:.0%} of {unit(decision)} against {baseline}{bounds}: {voted}."]
+    return " ".join([*said, *besides(decision)])
+
+
+def unit(decision: Decision) -> str:
+    """What the estimate and its interval count: cases, each once; in decisions of earlier versions the estimate was of comparisons."""
+    return "cases" if "of_votes" in decision.evidence else "comparisons"
+
+
+def besides(decision: Decision) -> list[str]:
+    """What would puzzle a reader of the estimate: the share of votes where it is another, and a verdict that its interval has left."""
+    said = []
+    votes = decision.evidence.get("of_votes", {})
+    asked = rule_of(decision).scope
+    if votes.get("scope") == asked != decision.evidence.get("scope"):
+        said.append(
+            f"Of {asked}: {votes['estimate']:.0%} of the votes ({votes['lower']:.0%} to {votes['upper']:.0%} at one look)."
+        )
+    elif votes.get("estimate") is not None and f"{votes['estimate']:.0%}" != f"{decision.estimate or 0.0:.0%}":
+        said.append(f"Of the votes it wins {votes['estimate']:.0%}.")
+    settled, goal = decision.evidence.get("settled_at"), line(rule_of(decision))
+    if settled and (decision.lower or 0.0) <= goal <= (1.0 if decision.upper is None else decision.upper):
+        said.append(
+            f"The whole interval lay on one side of {goal:.0%} after {count(settled, 'case')}, and that stands."
+        )
+    return said
 
 
 def receipt(

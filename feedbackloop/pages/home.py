@@ -116,7 +116,7 @@ def after_the_votes(found: Verdict, decision: Decision, mine: Sequence[RunStatus
     why = words.sentence(decision)
     if decision.verdict == "promote":
         present = context.read(policies.live, scope.task)
-        if present is not None and all(shares == {decision.candidate: 1.0} for shares in present.weights.values()):
+        if present is not None and policies.share(present, decision.candidate) == 1:
             reason = f"{short(name)} answers since {ago(present.created_at, utcnow())}: see what users make of it."
             return Act("See how it fares", ":material/show_chart:", reason, "trends", {"by": "day"})
         reason = f"The votes suffice: it may take the place of {short(base)}. You are asked before anything changes."
@@ -237,7 +237,7 @@ def changes(mine: Sequence[RunStatus], task: str, variants: tuple[Variant, ...])
         text = answer.escaped(f"{count(int(row['votes']), 'vote')} by {short(str(row['rater']), 28)}")
         found.append(Change(row["last"].to_pydatetime(), text, "results", {}))
     names = context.labelled(variants)
-    for release in policies.releases(context.read(policies.policies, task))[-SHOWN_CHANGES:]:
+    for release in context.read(policies.releases, task)[-SHOWN_CHANGES:]:
         text = (
             f"{'Rolled back to' if release.back else 'Released'} {short(answering(release.policy.weights, names), 40)}"
         )
@@ -284,7 +284,7 @@ mine = [status for status in live.statuses() if status.run.task == scope.task]
 since = scope.since.replace(second=0, microsecond=0) if scope.since else None
 loop = context.read(overview.loop, scope.task, since)
 found = context.read(standing, scope.task, scope.baseline.id if scope.baseline else None, since)
-st.subheader(answer.escaped(found.standing), anchor=False)
+st.subheader(answer.escaped(found.sentence), anchor=False)
 for going in mine:
     if going.state == "running":
         live.watch(going.run.id, live.title(going))

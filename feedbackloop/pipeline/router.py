@@ -21,7 +21,7 @@ from feedbackloop.pipeline.cells import Asking
 from feedbackloop.pipeline.engine import Engine
 from feedbackloop.prompts import Prompt, last_user_text
 from feedbackloop.providers import model_name
-from feedbackloop.queries.policies import Released, named, released
+from feedbackloop.queries.policies import EVERYONE, Released, named, released
 from feedbackloop.store import Store
 
 logger = logging.getLogger(__name__)
@@ -32,8 +32,6 @@ STALE_S = 2.0
 """What was read longer ago is only used if the store does not answer."""
 PATIENCE_S = 0.5
 """How long a request waits for the store where older policies are at hand."""
-
-EVERYONE = "*"
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,10 @@ def sequence(
     candidate: str,
     baseline: str,
 ) -> go.Figure:
-    """How the candidate's win rate and its interval went, case by case.
+    """How the share of cases that the candidate wins went, with its interval, case by case.
 
     Args:
-        means: win rate after each complete case, [cases].
+        means: the share of cases won, after each complete case, [cases].
         lower: of the interval that may be looked at after every case, [cases].
         upper: the same.
         line: what the whole interval must lie above for a release, or below to keep what there is.
@@ -68,7 +68,7 @@ def sequence(
         showlegend=False,
     )
     made.add_hline(y=line, line={"dash": "dash", "width": 1.2, "color": look.LINE})
-    look.percent_axis(made, "yaxis", "win rate")
+    look.percent_axis(made, "yaxis", "share of cases won")
     title = f"{wording.short(candidate, look.LABEL)} preferred to {wording.short(baseline, look.LABEL)}"
     made.update_layout(
         title={"text": look.safe(title), "font": {"size": 13}, "x": 0, "xref": "paper"}, margin={"t": 36}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from feedbackloop.models import Policy, Variant
+from feedbackloop.queries import records
+from feedbackloop.queries.decisions import decision
 from feedbackloop.rows import from_rows
 from feedbackloop.store import Store
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from feedbackloop.rows import AnyRecord
+
+EVERYONE = "*"
+"""The segment of all requests whose own segment has no weights."""
 
 _NEWEST = "QUALIFY row_number() OVER (PARTITION BY task ORDER BY created_at DESC, id DESC) = 1"
 
@@ -63,17 +68,42 @@ class Release:
     steps: tuple[Policy, ...]
     """The way forward that led to it, oldest first, itself included."""
 
+    @property
+    def before(self) -> Policy | None:
+        """What rolling back restores; None where there is nothing before it."""
+        return self.steps[-2] if len(self.steps) > 1 else None
 
-def releases(past: Sequence[Policy]) -> list[Release]:
-    """A task's policies (`policies`) as steps forward and back, oldest first: one that equals an earlier step is a step back to it."""
+
+def releases(store: Store, task: str) -> list[Release]:
+    """A task's policies as steps forward and back, oldest first: one that equals an earlier step is a step back to it.
+
+    The way begins with what the first release took the place of, though no policy was ever written for it.
+    """
+    past = policies(store, task)
     found: list[Release] = []
-    steps: tuple[Policy, ...] = ()
+    steps = _origin(store, past[-1]) if past else ()
     for policy in reversed(past):
         same = next((n for n, step in enumerate(steps) if _same(step, policy)), None)
         back = same is not None and same < len(steps) - 1
         steps = (*steps, policy) if same is None else steps[: same + 1]
         found.append(Release(policy, back, steps))
     return found
+
+
+def share(policy: Policy | None, variant: str) -> float:
+    """The part of a task's requests that a variant (id) answers in any case, whatever their segment; 0 without a policy."""
+    return min(shares.get(variant, 0.0) for shares in policy.weights.values()) if policy and policy.weights else 0.0
+
+
+def _origin(store: Store, first: Policy) -> tuple[Policy, ...]:
+    """The baseline of the first release's decision, else the task's, for everyone; nothing where neither is known."""
+    rests_on = decision(store, first.decision_id) if first.decision_id else None
+    baseline = records.baseline(store, first.task)
+    chosen = rests_on.baseline if rests_on else baseline.id if baseline else None
+    if chosen is None:
+        return ()
+    origin = Policy(task=first.task, weights={EVERYONE: {chosen: 1.0}}, fallback=first.fallback)
+    return () if _same(origin, first) else (origin,)
 
 
 def _same(one: Policy, other: Policy) -> bool:

@@ -42,18 +42,8 @@ class ConfidenceSequence:
     """[n], of the interval after each observation; the end of the scale where nothing is said yet."""
     upper: FloatArray
 
-    @property
-    def decided_lower(self) -> float:
-        """The highest lower bound there ever was: what a decision rests on, since a decision once reached stands."""
-        return float(self.lower.max(initial=-math.inf))
-
-    @property
-    def decided_upper(self) -> float:
-        """The lowest upper bound there ever was."""
-        return float(self.upper.min(initial=math.inf))
-
     def first_excluding(self, value: float) -> int | None:
-        """After how many observations an interval first left the value out; None while none has."""
+        """After how many observations an interval first left the value out: a decision then reached stands; None while none has."""
         out = np.flatnonzero((self.lower > value) | (self.upper < value))
         return int(out[0]) + 1 if len(out) else None
 
