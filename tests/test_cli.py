@@ -526,6 +526,33 @@ def test_export_says_what_it_wrote(call, write) -> None:
     assert "did you mean 'answers'?" in call("export", "a.csv", "--what", "answer").err
 
 
+def test_export_of_a_table_takes_the_task_and_refuses_what_it_would_ignore(call, write) -> None:
+    for task, cases in (("leak", 2), ("other", 1)):
+        write(cases, f"task: {task}{SPEC}")
+        call("run", "spec.yaml")
+    assert "Wrote 4 rows of answers to a.csv." in call("export", "a.csv", "--task", "leak").out
+    assert "Wrote 2 rows of requests" in call("export", "a.csv", "--what", "requests", "--task", "other").out
+    done = call("export", "backup", "--all", "--task", "other")
+    assert done.code == 0, done.err
+    assert len(Path("backup/requests.csv").read_text().splitlines()) == 3
+    unknown = call("export", "none.csv", "--task", "leek")
+    assert unknown.code == 1
+    assert "there is no task 'leek'; did you mean 'leak'?" in unknown.err
+    assert not Path("none.csv").exists()
+    for ignored, named in (
+        (("--raters", "nobody", "--min-votes", "1"), "--min-votes and --raters: only for training files"),
+        (("--rater", "Eve"), "--rater: only for --format rating-pack; leave it out"),
+        (("--all", "--kinds", "human"), "--kinds: only for training files"),
+        (("--format", "dpo", "--hold", "3"), "--hold: only for --format rating-pack"),
+        (("--format", "rating-pack", "--min-rating", "4"), "--min-rating: only for training files"),
+        (("--format", "rating-pack", "--run", "1"), "leave --run out"),
+    ):
+        refused = call("export", "none.csv", *ignored)
+        assert refused.code == 2
+        assert named in " ".join(refused.err.replace("│", "").split())
+    assert not Path("none.csv").exists()
+
+
 # demo and doctor, as commands
 
 

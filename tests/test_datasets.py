@@ -193,12 +193,47 @@ def test_another_column_may_be_the_id(tmp_path):
 
 
 def test_a_repeated_row_is_one_case_and_is_told_by_line(tmp_path):
-    rows_ = ['{"input": "a", "expected": "1"}', '{"input": "b"}', "", '{"input": "a", "expected": "2"}']
+    rows_ = ['{"input": "a", "expected": "1"}', '{"input": "b"}', "", '{"input": "a"}']
     dataset = open_dataset(write(tmp_path / "a.jsonl", "\n".join(rows_)))
     checked = dataset.check()
     assert (checked.cases, checked.repeated, checked.repeated_count) == (2, [(4, 1)], 1)
+    assert checked.repeats_told == "1 repeated row counts once (line 4 repeats line 1)"
     assert [case.expected for case in dataset] == ["1", None]
     assert checked.fingerprint == fingerprint(case.id for case in dataset)
+
+
+def test_a_repeated_row_that_expects_something_else_is_refused_with_both_lines(tmp_path):
+    path = write(tmp_path / "d.csv", "id,input,expected,segment\n1,Refund?,yes,de\n2,Refund?,no,us\n3,Ship?,ok,us\n")
+    assert refusal(path) == (
+        ":3: this asks the same as line 2, but expects 'no' instead of 'yes'; tell them apart by an input, or drop one"
+    )
+    with pytest.raises(DatasetError, match=r'^row 2: this asks .* expects \'\["b"\]\' instead of \'1\''):
+        open_dataset([{"input": "a", "expected": 1}, {"input": "a", "expected": ["b"]}]).check()
+
+
+@pytest.mark.parametrize(
+    ("again", "said"),
+    [
+        ("2,Refund?,yes,us", "line 3 (id '2') repeats line 2 (id '1'): its segment 'us' is not used"),
+        ("2,Refund?,,de", "line 3 (id '2') repeats line 2 (id '1'): its id is not used"),
+        (",Refund?,yes,de", "line 3 repeats line 2"),
+        ("1,Refund?,yes,", "line 3 repeats line 2"),
+        ("2,Refund?,,us\n4,Refund?,,de", "its segment 'us' is not used, and so with 1 more"),
+    ],
+)
+def test_what_a_repeated_row_says_of_its_own_is_named(tmp_path, again, said):
+    path = write(tmp_path / "d.csv", f"id,input,expected,segment\n1,Refund?,yes,de\n{again}\n")
+    checked = open_dataset(path).check()
+    assert checked.repeats_told.endswith(f"{said})")
+    assert checked.repeats_told.startswith("1 repeated row counts once (" if "4" not in again else "2 repeated rows ")
+
+
+def test_an_expected_answer_that_only_a_repeated_row_has_is_named():
+    rows_ = [{"input": "a"}, {"input": "a", "expected": "x" * 99, "metadata": {"n": 1}}]
+    assert open_dataset(rows_).check().repeats_told == (
+        "1 repeated row counts once (line 2 repeats line 1: its expected answer '" + "x" * 60 + "...' and metadata "
+        "'{\"n\": 1}' are not used)"
+    )
 
 
 def test_repeated_rows_are_all_counted_but_only_twenty_listed():
@@ -209,7 +244,7 @@ def test_repeated_rows_are_all_counted_but_only_twenty_listed():
 def test_an_id_that_stands_for_two_cases_is_refused_with_both_lines(tmp_path):
     path = write(tmp_path / "a.csv", 'id,input\n1,"a\nb"\n2,x\n1,y\n')
     assert refusal(path).startswith(
-        ":5: the id '1' stands at line 2 already, with different content; give each case an id"
+        ":5: the id '1' stands at line 2 already, with different content (in 'input'); give each case an id"
     )
     assert open_dataset(write(path, "id,input\n1,a\n1,a\n")).check().repeated == [(3, 2)]
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from feedbackloop import AIRequest, AIResponse, Case, Comparison, Rating, Run, Store, Variant
+from feedbackloop import AIRequest, AIResponse, Case, Comparison, Policy, Rating, Run, Store, Variant
 from feedbackloop.errors import SettingsError, StoreError, UnknownName
 from feedbackloop.improve import EXPORTS, export
 from feedbackloop.improve.export import export_all
 from feedbackloop.improve.export.spreadsheet import harmless
-from feedbackloop.models import Task
+from feedbackloop.models import Assignment, Decision, Exposure, Queue, RunEvent, Task
 
 csv.field_size_limit(10_000_000)
 
@@ -211,6 +211,49 @@ def test_only_one_run(store: Store, tmp_path: Path) -> None:
         export(store, path, "policies", run="1")
     with pytest.raises(StoreError, match="there is no run 'x'"):
         export(store, path, run="x")
+
+
+@pytest.fixture
+def two_tasks(store: Store) -> Store:
+    """Beside `t`, a task `it's` with a row in every table."""
+    variant, case = Variant(name="w", model="simulated:x"), Case(inputs={"input": "other"})
+    run = Run(id="3333", task="it's", dataset="d", fingerprint="", variants=[variant.id])
+    request = AIRequest(input="x", run_id=run.id, case_id=case.id, variant_id=variant.id, task="it's")
+    answers = [AIResponse(id=f"o{n}", request_id=request.id, output="o", model_used="simulated:x") for n in (1, 2)]
+    sides = {"response_a": "o1", "response_b": "o2", "variant_a": variant.id, "variant_b": variant.id}
+    voter = {"rater": "r", "rater_kind": "human"}
+    queue = Queue(task="it's", purpose="decision", variants=[variant.id])
+    store.append(
+        [
+            *(Task(name="it's"), variant, case, run, RunEvent(run_id=run.id, kind="started"), request, *answers, queue),
+            Assignment(queue=queue.id, case_id=case.id, pair=["o1", "o2"], rater="r", expires=BEGAN),
+            Exposure(rater="r", case_id=case.id, response_ids=["o1", "o2"], page="compare"),
+            Exposure(rater="r", case_id="c", response_ids=["r1", "r3"], page="compare"),
+            Rating(response_id="o1", metric="m", value=1, **voter),
+            Comparison(task="it's", case_id=case.id, winner="a", **sides, **voter),
+            Decision(task="it's", baseline="b", candidate="c", goal="better", verdict="keep", reason="too_few"),
+            Policy(task="it's", weights={"*": {variant.id: 1.0}}),
+        ]
+    )
+    return store
+
+
+def test_only_one_task(two_tasks: Store, tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    assert set(export_all(two_tasks, tmp_path / "all", "jsonl", task="it's").values()) == {1, 2}
+    for what in EXPORTS:
+        # A cell has one current answer; the table has both.
+        expected = 2 if what == "responses" else 1
+        assert export(two_tasks, path, what, task="it's") == expected, what
+        others = len(two_tasks.sql(f"SELECT * FROM {what}")) - expected
+        assert export(two_tasks, path, what, task="t") == others, what
+    assert export(two_tasks, path, task="t", run="1") == len(NASTY) // 2
+    assert export(two_tasks, path, task="it's", run="1") == 0
+    with pytest.raises(UnknownName, match=r"there is no task 'its'; did you mean .it.s."):
+        export(two_tasks, path, task="its")
+    with pytest.raises(UnknownName, match="there is no task 'zzz'; there is it's, t"):
+        export_all(two_tasks, tmp_path / "none", task="zzz")
+    assert not (tmp_path / "none").exists()
 
 
 def test_what_was_there_is_replaced_at_the_end_or_not_at_all(

@@ -88,7 +88,7 @@ def test_the_fallback_chain_stays_unless_another_is_named(store):
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        (("suport", "steps", {}), "has no task 'suport'; did you mean 'support'?"),
+        (("suport", "steps", {}), "there is no task 'suport'; did you mean 'support'?"),
         (("support", "stepps", {}), "has no variant 'stepps'; did you mean 'steps'?"),
         (("support", "steps@zz", {}), "has no variant 'steps@zz'"),
         (("support", "steps", {"canary": 0}), "above 0 and at most 1, such as 0.1, and not 0"),

@@ -25,6 +25,7 @@ _PACK = "rating-pack"
 
 
 def export(  # noqa: PLR0917 - Typer makes options of them
+    context: typer.Context,
     file: Annotated[
         Path,
         typer.Argument(
@@ -44,6 +45,7 @@ def export(  # noqa: PLR0917 - Typer makes options of them
             show_default="by the ending: a table",
         ),
     ] = None,
+    task: Annotated[str | None, typer.Option(help="Only of this feature.", show_default="all tasks")] = None,
     run: Annotated[
         str | None,
         typer.Option(metavar="RUN", help="Only what belongs to the run whose id begins so.", show_default="all runs"),
@@ -75,10 +77,6 @@ def export(  # noqa: PLR0917 - Typer makes options of them
             rich_help_panel=TABLES,
         ),
     ] = False,
-    task: Annotated[
-        str | None,
-        typer.Option(help="Only of this feature.", show_default="all tasks", rich_help_panel=TRAINING),
-    ] = None,
     min_confidence: Annotated[
         float,
         typer.Option(
@@ -184,21 +182,24 @@ def export(  # noqa: PLR0917 - Typer makes options of them
     from feedbackloop.improve import export_preferences
 
     if format == _PACK:
+        _refuse(context, TABLES, TRAINING)
+        if run is not None:
+            raise typer.BadParameter("a rating pack holds the pairs of a queue, not those of a run; leave --run out")
         _rating_pack(store, file, task, rater=rater, queue=queue, variants=variants, pairs=pairs, hold=hold)
         return
+    training = what == _PAIRS or (format is not None and format not in _TABLES and not everything)
     if everything:
         if what is not None:
             raise typer.BadParameter("--all writes every table; leave --what out")
-        _everything(store, file, format or "csv", run=run, raw=raw)
-        return
-    if rater or queue or variants:
-        raise typer.BadParameter(f"--rater, --queue and --variants are for --format {_PACK}")
-    training = format is not None and format not in _TABLES
-    if training and what not in (None, _PAIRS):
+    elif training and what not in (None, _PAIRS):
         raise typer.BadParameter(f"--format {format} is made of votes and ratings; leave --what out")
+    _refuse(context, *([PACK] if training else [TRAINING, PACK]))
+    if everything:
+        _everything(store, file, format or "csv", task=task, run=run, raw=raw)
+        return
     opened, _ = open_store(store)
-    if not training and what != _PAIRS:
-        rows = write(opened, file, what or "answers", run=run, raw=raw, format=format)
+    if not training:
+        rows = write(opened, file, what or "answers", task=task, run=run, raw=raw, format=format)
         drawing.say(f"Wrote {count(rows, 'row')} of {what or 'answers'} to {file}.")
         return
     result = export_preferences(
@@ -226,12 +227,38 @@ def export(  # noqa: PLR0917 - Typer makes options of them
     _report(result)
 
 
-def _everything(url: str | None, folder: Path, format: str, *, run: str | None, raw: bool) -> None:
+_ONLY_FOR = {
+    TABLES: "for tables",
+    TRAINING: "for training files (--format dpo and the like) and --what preferences",
+    PACK: f"for --format {_PACK}",
+}
+
+
+def _refuse(context: typer.Context, *panels: str) -> None:
+    """Refuse options that say nothing of what is to be written: they would be ignored."""
+    for panel in panels:
+        given = [
+            option.opts[0]
+            for option in context.command.params
+            if getattr(option, "rich_help_panel", None) == panel and _was_given(context, str(option.name))
+        ]
+        if given:
+            raise typer.BadParameter(
+                f"{' and '.join(given)}: only {_ONLY_FOR[panel]}; leave {'it' if len(given) == 1 else 'them'} out"
+            )
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _everything(url: str | None, folder: Path, format: str, *, task: str | None, run: str | None, raw: bool) -> None:
     from feedbackloop.cli import drawing
     from feedbackloop.improve.export import export_all
 
     opened, _ = open_store(url)
-    rows = export_all(opened, folder, format, run=run, raw=raw)
+    rows = export_all(opened, folder, format, task=task, run=run, raw=raw)
     drawing.say(f"Wrote {count(len(rows), 'file')} to {folder}:")
     drawing.pairs((f"{name}.{format}", count(number, "row")) for name, number in rows.items())
 

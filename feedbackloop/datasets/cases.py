@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from feedbackloop.datasets.files import find_file, rows
+from feedbackloop.datasets.repeats import Known, quoted, unlike
 from feedbackloop.datasets.row import Row, check_header, fault, row_of
 from feedbackloop.errors import DatasetError, FeedbackLoopError
 from feedbackloop.identity import fingerprint
@@ -21,8 +22,6 @@ from feedbackloop.text import storable_value
 
 KEYS = ("id", "inputs", "messages", "context", "expected", "segment", "metadata")
 """Keys of a row that are not template variables."""
-
-_SHOWN = 20  # repeated rows that are told by line; all of them are counted
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,8 @@ class Checked:
     repeated: list[tuple[int, int]]
     """Line of a repeated row and of the first one like it; the first 20."""
     repeated_count: int
+    repeats_told: str | None
+    """The same as a sentence's part, with what of a repeated row is not used; none where nothing is repeated."""
     priorities: frozenset[int | None]
     """Values of `metadata.priority` that occur; None for cases without one."""
     segments: dict[str, int]
@@ -117,45 +118,64 @@ class Dataset:
             visit: is shown each unique case; what it raises is told with the case's file and line.
 
         Raises:
-            DatasetError: a row cannot be read, an id stands for two different cases, or `visit` refused a case.
+            DatasetError: a row cannot be read, an id stands for two different cases, a case is to have two different answers,
+                or `visit` refused a case.
         """
-        lines: dict[int, int] = {}
+        known = Known()
         owners: dict[str, int] = {}
-        repeated: list[tuple[int, int]] = []
-        repeats = 0
         priorities: set[int | None] = set()
         segments: Counter[str] = Counter()
 
         def ids() -> Iterator[str]:
-            nonlocal repeats
-            for line, case in ((item.line, item.case) for item in self.numbered()):
-                key = _key(case.id)
-                if case.external_id is not None and owners.setdefault(case.external_id, key) != key:
-                    raise fault(
-                        f"the id '{case.external_id}' stands at line {lines[owners[case.external_id]]} already, with different "
-                        f"content; give each case an id of its own",
-                        self._file,
-                        line,
-                    )
-                if key in lines:
-                    repeats += 1
-                    if len(repeated) < _SHOWN:
-                        repeated.append((line, lines[key]))
+            for item in self.numbered():
+                case, key = item.case, _key(item.case.id)
+                if case.external_id is not None and (owner := owners.setdefault(case.external_id, key)) != key:
+                    raise self._two_of_an_id(item, known.line(owner))
+                if key in known:
+                    if known.expects_otherwise(key, case):
+                        raise self._two_expectations(item, known.line(key))
+                    known.repeat(key, item.line, case)
                     continue
-                lines[key] = line
-                priorities.add(self._priority(case, line))
+                known.add(key, item.line, case)
+                priorities.add(self._priority(case, item.line))
                 if case.segment is not None:
                     segments[case.segment] += 1
                 if visit is not None:
-                    try:
-                        visit(case)
-                    except FeedbackLoopError as error:
-                        raise fault(str(error), self._file, line) from error
+                    self._show(item, visit)
                 yield case.id
 
         digest = fingerprint(ids())
-        self._no_repeats = not repeats
-        return Checked(len(lines), digest, repeated, repeats, frozenset(priorities), dict(segments))
+        self._no_repeats = not known.repeats
+        told = known.told(self._at)
+        return Checked(len(known), digest, known.repeated, known.repeats, told, frozenset(priorities), dict(segments))
+
+    def _show(self, item: Numbered, visit: Callable[[Case], None]) -> None:
+        try:
+            visit(item.case)
+        except FeedbackLoopError as error:
+            raise fault(str(error), self._file, item.line) from error
+
+    def _at(self, line: int) -> Case:
+        """The case of a line, read anew, since no case is kept."""
+        return next(item.case for item in self.numbered() if item.line == line)
+
+    def _two_of_an_id(self, item: Numbered, line: int) -> DatasetError:
+        columns = ", ".join(f"'{name}'" for name in unlike(item.case, self._at(line)))
+        return fault(
+            f"the id '{item.case.external_id}' stands at line {line} already, with different content (in {columns}); give each "
+            "case an id of its own",
+            self._file,
+            item.line,
+        )
+
+    def _two_expectations(self, item: Numbered, line: int) -> DatasetError:
+        expected, first = quoted(item.case.expected), quoted(self._at(line).expected)
+        return fault(
+            f"this asks the same as line {line}, but expects {expected} instead of {first}; tell them apart by an input, or drop "
+            "one",
+            self._file,
+            item.line,
+        )
 
     def _priority(self, case: Case, line: int) -> int | None:
         value = case.metadata.get("priority")

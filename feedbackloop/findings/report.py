@@ -9,7 +9,7 @@ from datetime import datetime
 import pandas as pd
 
 from feedbackloop import queries
-from feedbackloop.errors import StoreError, UnknownName
+from feedbackloop.errors import StoreError
 from feedbackloop.findings import wording
 from feedbackloop.findings.breakdown import Issue, SegmentRow, issues, segments
 from feedbackloop.findings.figures import Figures, figures
@@ -18,8 +18,8 @@ from feedbackloop.findings.ranking import Ranking, ranking
 from feedbackloop.findings.scores import Score, Scores, scores
 from feedbackloop.findings.verdict import Row, Verdict, verdict
 from feedbackloop.models import RaterKind
+from feedbackloop.queries.records import known_task
 from feedbackloop.queries.verdicts import By, Selection
-from feedbackloop.registry import near
 from feedbackloop.stats.interval import Interval, Scope
 from feedbackloop.store import Store
 
@@ -215,11 +215,11 @@ def named_task(store: Store, task: str | None) -> str:
     """
     store.must_exist()
     known = queries.tasks(store)
-    if task is None and not known:
+    if task is not None:
+        return known_task(store, task, known)
+    if not known:
         raise StoreError(f"{store.url}: this store holds no task yet; `feedbackloop run SPEC.yaml` makes one")
-    if task is not None and task not in known:
-        raise UnknownName(f"{store.url}: there is no task '{task}'{near(task, known)}")
-    return task if task is not None else known[0]
+    return known[0]
 
 
 def of_checks(selection: Selection) -> Selection:

@@ -15,6 +15,7 @@ from feedbackloop.identity import utcnow
 from feedbackloop.models import Policy, Variant
 from feedbackloop.providers import model_name
 from feedbackloop.queries.policies import EVERYONE, live, named, policies, releases
+from feedbackloop.queries.records import known_task
 from feedbackloop.registry import near
 from feedbackloop.settings import Settings
 from feedbackloop.store import Store
@@ -57,7 +58,7 @@ def promote(
         StoreError: there is no store yet, or it cannot be written.
     """
     store.must_exist()
-    _known_task(store, task)
+    known_task(store, task)
     chosen = _variant(store, task, variant)
     present = live(store, task)
     if weights is not None:
@@ -121,12 +122,6 @@ def _write(store: Store, present: Policy | None, policy: Policy) -> Policy:
     policy = policy.model_copy(update={"created_at": created})
     store.append([policy])
     return policy
-
-
-def _known_task(store: Store, task: str) -> None:
-    known = queries.tasks(store)
-    if task not in known:
-        raise UnknownName(f"{store.url} has no task '{task}'{near(task, known)}")
 
 
 def _variant(store: Store, task: str, text: str) -> Variant:

@@ -289,11 +289,8 @@ class Part:
 
     def _notes(self, checked: Checked) -> tuple[str, ...]:
         notes = []
-        if checked.repeated_count:
-            line, first = checked.repeated[0]
-            notes.append(
-                f"{file_name(self.dataset.name)}: {checked.repeated_count} repeated rows count once (line {line} repeats line {first})"
-            )
+        if checked.repeats_told:
+            notes.append(f"{file_name(self.dataset.name)}: {checked.repeats_told}")
         if self.before and checked.fingerprint != self.run.fingerprint:
             asked = "what failed" if self.only_failed else "what is new or changed"
             notes.append(f"{file_name(self.dataset.name)} has changed since the run began: only {asked} is asked")

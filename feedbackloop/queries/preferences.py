@@ -252,12 +252,6 @@ def gather(
     return store.query(lambda connection: _gather(connection, kind, wanted, folder, confidence))
 
 
-def asked_tasks(store: Store) -> list[str]:
-    """Tasks that have answers, in the order of their names."""
-    frame = store.read("SELECT DISTINCT task FROM requests WHERE task IS NOT NULL ORDER BY task")
-    return [str(name) for name in frame["task"]]
-
-
 def _gather(
     connection: DuckDBPyConnection,
     kind: Kind,

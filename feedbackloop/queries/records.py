@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from feedbackloop.errors import UnknownName
 from feedbackloop.models import Task, Variant
+from feedbackloop.registry import near
 from feedbackloop.store import Store
 
 
@@ -33,6 +35,27 @@ def tasks(store: Store) -> list[str]:
         """
     )
     return [str(name) for name in frame["name"]]
+
+
+def asked_tasks(store: Store) -> list[str]:
+    """Tasks that have answers, in the order of their names."""
+    frame = store.read("SELECT DISTINCT task FROM requests WHERE task IS NOT NULL ORDER BY task")
+    return [str(name) for name in frame["task"]]
+
+
+def known_task(store: Store, name: str, known: Collection[str] | None = None) -> str:
+    """The name, once it is clear that there is such a task.
+
+    Args:
+        known: the tasks that count; those of `tasks` unless given.
+
+    Raises:
+        UnknownName: it is none of them; lists the near ones.
+    """
+    names = tasks(store) if known is None else known
+    if name not in names:
+        raise UnknownName(f"{store.url}: there is no task '{name}'{near(name, names)}")
+    return name
 
 
 def task_variants(store: Store, name: str) -> list[Variant]:

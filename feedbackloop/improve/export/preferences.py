@@ -19,7 +19,8 @@ from feedbackloop.improve.export.example import LENGTHS, Example, Unusable, alte
 from feedbackloop.improve.export.formats import FORMATS, Format
 from feedbackloop.improve.export.sinks import JsonLines, beside, refuse_misplaced
 from feedbackloop.models import RaterKind
-from feedbackloop.queries.preferences import Gathered, Source, Wanted, asked_tasks, gather
+from feedbackloop.queries.preferences import Gathered, Source, Wanted, gather
+from feedbackloop.queries.records import asked_tasks, known_task
 from feedbackloop.registry import near
 from feedbackloop.store import Store
 
@@ -134,7 +135,7 @@ def export_preferences(
 
     Raises:
         DatasetError: rows to be written say nearly what cases held out for tests say.
-        UnknownName: there is no such format.
+        UnknownName: there is no such format or task.
         SettingsError: an argument makes no sense.
         StoreError: there is no such store or run, or the file cannot be written.
     """
@@ -143,7 +144,7 @@ def export_preferences(
     store.must_exist()
     wanted = Wanted(
         sources=_sources(chosen, format, sources),
-        task=_known_task(store, task),
+        task=None if task is None else known_task(store, task, asked_tasks(store)),
         run=None if run is None else queries.find_run(store, run).run.id,
         kinds=_among(kinds, get_args(RaterKind), "kind of rater"),
         raters=tuple(raters),
@@ -325,15 +326,6 @@ def _target(target: Path, format: Format, name: str) -> Path:
         raise SettingsError(f"{target}: a file of the format {name} ends in {format.ending}")
     refuse_misplaced(target)
     return target
-
-
-def _known_task(store: Store, task: str | None) -> str | None:
-    if task is None:
-        return None
-    known = asked_tasks(store)
-    if task not in known:
-        raise UnknownName(f"{store.url}: there is no task '{task}'{near(task, known)}")
-    return task
 
 
 def _sources(format: Format, name: str, wanted: Sequence[str] | None) -> tuple[Source, ...]:

@@ -6,6 +6,7 @@ it is stored; CSV too, but for one thing: a text that a spreadsheet would run as
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from feedbackloop.errors import SettingsError, UnknownName
 from feedbackloop.improve.export.sinks import beside, refuse_misplaced, refuse_orphaned
 from feedbackloop.improve.export.spreadsheet import FORMULA, NEGATIVE
 from feedbackloop.models import TABLES
+from feedbackloop.queries.records import asked_tasks, known_task
 from feedbackloop.registry import near
 from feedbackloop.store import Store
 
@@ -50,6 +52,22 @@ _OF_RUN = {
 }
 """Which rows of a table belong to a run; other tables know no runs."""
 
+_TASK_REQUESTS = "SELECT id FROM requests WHERE task = $task"
+_TASK_RESPONSES = f"SELECT id FROM responses WHERE request_id IN ({_TASK_REQUESTS})"
+_OF_TASK = {
+    "tasks": "name = $task",
+    "cases": "id IN (SELECT case_id FROM requests WHERE task = $task UNION SELECT case_id FROM comparisons WHERE task = $task)",
+    "variants": """id IN (SELECT unnest(variants) FROM runs WHERE task = $task
+                          UNION SELECT variant_id FROM requests WHERE task = $task)""",
+    "run_events": "run_id IN (SELECT id FROM runs WHERE task = $task)",
+    "responses": f"request_id IN ({_TASK_REQUESTS})",
+    "assignments": "queue IN (SELECT id FROM queues WHERE task = $task)",
+    "exposures": f"""id IN (SELECT id FROM (SELECT id, unnest(response_ids) AS response_id FROM exposures)
+                           WHERE response_id IN ({_TASK_RESPONSES}))""",
+    "ratings": f"response_id IN ({_TASK_RESPONSES})",
+}
+"""Which rows of a table belong to a task; all others have a column that says so."""
+
 _ORDER = {"answers": "created_at, case_id, variant", "votes": "created_at, id"}
 
 
@@ -58,6 +76,7 @@ def export(
     path: str | Path,
     what: str = "answers",
     *,
+    task: str | None = None,
     run: str | None = None,
     raw: bool = False,
     format: str | None = None,
@@ -72,13 +91,14 @@ def export(
         store: where from.
         path: where to; the ending says how: .csv, .jsonl (both also with .gz) or .parquet.
         what: `answers`, `votes`, or the name of a table.
+        task: only what belongs to this task.
         run: only what belongs to the run whose id begins so.
         raw: leave texts in CSV as they are, also those that a spreadsheet would run as formulas.
         format: csv, jsonl or parquet, whatever the name ends in.
 
     Raises:
         SettingsError: the ending is none of these, the folder is not there, or `what` has no runs.
-        UnknownName: `what` is neither view nor table.
+        UnknownName: `what` is neither view nor table, or there is no such task.
         StoreError: there is no such store or run, or the file cannot be written.
     """
     target = Path(path)
@@ -86,16 +106,22 @@ def export(
     store.must_exist()
     if run is not None and what not in _OF_RUN:
         raise SettingsError(f"'{what}' does not belong to runs; leave the run out")
-    condition = _condition(what, None if run is None else queries.find_run(store, run).run.id)
+    belongs = _Belongs.to(store, task, run)
     with beside(target) as temporary:
         with store.lease() as connection:
-            rows = _copy(connection, what, condition, temporary, ending, raw=raw)
+            rows = _copy(connection, what, belongs.condition(what), temporary, ending, raw=raw)
         temporary.replace(target)
     return rows
 
 
 def export_all(
-    store: Store, folder: str | Path, format: str = "csv", *, run: str | None = None, raw: bool = False
+    store: Store,
+    folder: str | Path,
+    format: str = "csv",
+    *,
+    task: str | None = None,
+    run: str | None = None,
+    raw: bool = False,
 ) -> dict[str, int]:
     """Write both views and every table into a folder, a file each, all of one moment; returns how many rows, by name.
 
@@ -105,11 +131,13 @@ def export_all(
         store: where from.
         folder: where to; it is made if it is not there.
         format: csv, jsonl or parquet; also csv.gz and jsonl.gz.
+        task: only what belongs to this task.
         run: only what belongs to the run whose id begins so; what belongs to no run is left out.
         raw: leave texts in CSV as they are, also those that a spreadsheet would run as formulas.
 
     Raises:
         SettingsError: the format is none of these, or `folder` is a file or lies in a folder that is not there.
+        UnknownName: there is no such task.
         StoreError: there is no such store or run, or the files cannot be written.
     """
     target = Path(folder)
@@ -121,12 +149,12 @@ def export_all(
     refuse_orphaned(target)
     store.must_exist()
     wanted = [what for what in EXPORTS if run is None or what in _OF_RUN]
-    run_id = None if run is None else queries.find_run(store, run).run.id
+    belongs = _Belongs.to(store, task, run)
     with beside(target) as temporary:
         temporary.mkdir()
         with store.lease() as connection:
             rows = {
-                what: _copy(connection, what, _condition(what, run_id), temporary / f"{what}{ending}", ending, raw=raw)
+                what: _copy(connection, what, belongs.condition(what), temporary / f"{what}{ending}", ending, raw=raw)
                 for what in wanted
             }
         target.mkdir(exist_ok=True)
@@ -135,12 +163,33 @@ def export_all(
     return rows
 
 
-def _condition(what: str, run_id: str | None) -> str:
-    """SQL for what belongs to a run; nothing for all that there is."""
-    if run_id is None:
-        return ""
-    quoted = run_id.replace("'", "''")  # COPY takes no parameters
-    return " WHERE " + _OF_RUN[what].replace("$run", f"'{quoted}'")
+@dataclass(frozen=True)
+class _Belongs:
+    """The task and the run (id) that everything written belongs to; None for any."""
+
+    task: str | None
+    run: str | None
+
+    @classmethod
+    def to(cls, store: Store, task: str | None, run: str | None) -> _Belongs:
+        """Those of these names, once it is clear that the store has them."""
+        if task is not None:
+            known_task(store, task, {*queries.tasks(store), *asked_tasks(store)})
+        return cls(task, None if run is None else queries.find_run(store, run).run.id)
+
+    def condition(self, what: str) -> str:
+        """SQL for the rows of a view or table; nothing for all that there are."""
+        wanted = []
+        if self.task is not None:
+            wanted.append(_OF_TASK.get(what, "task = $task").replace("$task", _quoted(self.task)))
+        if self.run is not None:
+            wanted.append(_OF_RUN[what].replace("$run", _quoted(self.run)))
+        return f" WHERE {' AND '.join(wanted)}" if wanted else ""
+
+
+def _quoted(text: str) -> str:
+    """A text in SQL, since COPY takes no parameters."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _copy(connection: DuckDBPyConnection, what: str, condition: str, target: Path, ending: str, *, raw: bool) -> int:

@@ -186,8 +186,8 @@ def _look(file: Path) -> Chosen:
 
 def _told(checked: Checked, sample: Sequence[Case]) -> str:
     told = [count(checked.cases, "row")]
-    if checked.repeated_count:
-        told.append(f"{checked.repeated_count:,} repeated ones count once")
+    if checked.repeats_told:
+        told.append(checked.repeats_told)
     if checked.segments:
         told.append(f"{count(len(checked.segments), 'segment')} ({shortened(list(checked.segments))})")
     if any(case.expected is not None for case in sample):
