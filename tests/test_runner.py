@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from feedbackloop.errors import (
     AuthenticationFailed,
     DatasetError,
     InvalidRequest,
+    PromptError,
     ProviderUnavailable,
     SettingsError,
     StoreError,
@@ -861,3 +863,44 @@ def test_turns_rotate_with_cases_and_repeats() -> None:
     cases = [Case(inputs={"input": str(n)}) for n in range(2)]
     made = cells(cases, asking, repeats=2, priority=5, priorities=[None])
     assert "".join(cell.request.metadata["variant"] for cell in made) == "abbabaab"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        (
+            "Answer: {input}",
+            "the prompt of 'a' uses no variable, so every case gets the same text; a variable is written {{ input }}",
+        ),
+        ("prompts/a.txt", "the prompt of 'a' is 'prompts/a.txt', which looks like a file's name"),
+        ("mine", "the prompt of 'a' is 'mine', which looks like a file's name"),
+        ([{"role": "system", "content": "Be brief."}], "uses no variable"),
+    ],
+)
+async def test_a_prompt_that_puts_the_same_to_every_case_is_refused_before_anything_is_asked(
+    run, store, tmp_path, prompt, said
+) -> None:
+    (tmp_path / "mine").write_text("{{ input }}")
+    variants = [{"name": "a", "model": "simulated:a", "prompt": prompt}, TWO[1]]
+    noting = Noting()
+    with pytest.raises(PromptError, match=re.escape(said)):
+        await run(variants=variants, wrap=noting)
+    assert not noting.asked
+    assert not store.exists()
+    # One row may well be asked a text of its own.
+    assert (await run(variants=variants, limit=1)).finished
+
+
+async def test_conversations_differ_where_the_prompt_does_not(run) -> None:
+    rows = [{"messages": [{"role": "user", "content": f"Hi {n}"}]} for n in range(3)]
+    assert (
+        await run(rows, [{"name": "a", "model": "simulated:a", "prompt": [{"role": "system", "content": "S"}]}])
+    ).finished
+
+
+async def test_a_variable_that_the_cases_have_is_named(run) -> None:
+    with pytest.raises(PromptError, match=re.escape("a variable is written {{ question }}")):
+        await run(
+            [{"my id": "1", "question": "x"}, {"question": "y"}],
+            [{"name": "a", "model": "simulated:a", "prompt": "Go"}],
+        )

@@ -48,6 +48,8 @@ class Checked:
     """Values of `metadata.priority` that occur; None for cases without one."""
     segments: dict[str, int]
     """Number of cases by segment; those without one are not in it."""
+    conversations: int = 0
+    """Cases with messages of their own."""
 
 
 class Dataset:
@@ -122,12 +124,12 @@ class Dataset:
         lines: dict[int, int] = {}
         owners: dict[str, int] = {}
         repeated: list[tuple[int, int]] = []
-        repeats = 0
+        repeats = conversations = 0
         priorities: set[int | None] = set()
         segments: Counter[str] = Counter()
 
         def ids() -> Iterator[str]:
-            nonlocal repeats
+            nonlocal repeats, conversations
             for line, case in ((item.line, item.case) for item in self.numbered()):
                 key = _key(case.id)
                 if case.external_id is not None and owners.setdefault(case.external_id, key) != key:
@@ -144,6 +146,7 @@ class Dataset:
                     continue
                 lines[key] = line
                 priorities.add(self._priority(case, line))
+                conversations += bool(case.messages)
                 if case.segment is not None:
                     segments[case.segment] += 1
                 if visit is not None:
@@ -155,7 +158,7 @@ class Dataset:
 
         digest = fingerprint(ids())
         self._no_repeats = not repeats
-        return Checked(len(lines), digest, repeated, repeats, frozenset(priorities), dict(segments))
+        return Checked(len(lines), digest, repeated, repeats, frozenset(priorities), dict(segments), conversations)
 
     def _priority(self, case: Case, line: int) -> int | None:
         value = case.metadata.get("priority")

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from feedbackloop import queries
-from feedbackloop.datasets import open_dataset, survey
+from feedbackloop.datasets import Survey, open_dataset, survey
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.identity import request_key
 from feedbackloop.models import Case, Message
 from feedbackloop.pipeline.charges import MADE_UP, unknown_prices
 from feedbackloop.pipeline.extending import More, extended
 from feedbackloop.pricing import BatchPrices, Prices, Tokens
-from feedbackloop.prompts import Prompt
+from feedbackloop.prompts import Prompt, refuse_same_text
 from feedbackloop.providers import create, model_name, provider_name
 from feedbackloop.providers.simulated import Behaviour, SimulatedProvider
 from feedbackloop.queries.costs import ended_by_variant
@@ -143,13 +143,14 @@ def estimate_spec(
 
     Raises:
         DatasetError: the dataset's first rows cannot be read.
-        PromptError: a prompt does not compile or fails on one of these rows.
+        PromptError: a prompt does not compile, fails on one of these rows, or says the same to all of them.
         UnknownName: a model names no known provider.
     """
     limit = limit or spec.limit
     found = survey(open_dataset(spec.dataset_path, id_column=spec.id_column), limit)
     settings = settings.model_copy(update={"base": spec.base})
     cache = limit is None if cache is None else cache
+    _refuse_same_texts(spec, found, settings)
     return estimate(spec, store, settings, cases=found.cases, sample=found.sample, exact=found.exact, cache=cache)
 
 
@@ -193,6 +194,7 @@ def estimate_rest(
         finished, failed = ended.get(variant.id, (0, 0))
         left[variant.name] = min(failed, whole) if only_failed else max(0, whole - finished)
     settings = settings.model_copy(update={"base": rest.base})
+    _refuse_same_texts(rest, found, settings)
     return estimate(rest, store, settings, cases=found.cases, sample=found.sample, exact=found.exact, left=left)
 
 
@@ -256,6 +258,29 @@ def estimate(
     return Estimate(
         cases, spec.repeats, tuple(made), seconds, unknown_prices(asked, settings), exact, looked_at, by_batch
     )
+
+
+def _refuse_same_texts(spec: RunSpec, found: Survey, settings: Settings) -> None:
+    if found.exact and not any(case.messages for case in found.sample):
+        for variant in spec.variants:
+            refuse_same(variant, found.sample[0], found.cases, settings)
+
+
+def refuse_same(variant: VariantSpec, case: Case, cases: int, settings: Settings) -> None:
+    """See to it that a variant does not put the same text to several cases, none of which has a conversation.
+
+    Args:
+        variant: what would be asked.
+        case: one of the cases.
+        cases: how many there are.
+        settings: relative paths start from their folder.
+
+    Raises:
+        PromptError: its prompt does not compile, or uses no variable.
+        UnknownName: the model names no known provider.
+    """
+    if cases > 1 and not is_function(variant.model, settings):
+        refuse_same_text(variant.record(), Prompt.of(variant.record()), case, settings.base)
 
 
 def cannot_ask(variant: VariantSpec, settings: Settings) -> str | None:

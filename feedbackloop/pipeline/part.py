@@ -36,6 +36,7 @@ from feedbackloop.pipeline.progress import Progress, RunResult, Tally
 from feedbackloop.pipeline.resilience import Clock
 from feedbackloop.pipeline.writer import Writer
 from feedbackloop.pricing import spent
+from feedbackloop.prompts import refuse_same_text
 from feedbackloop.queries.overview import NO_FIGURES, run_figures
 from feedbackloop.queries.paid import unpriced_answers
 from feedbackloop.queries.reuse import failed_cells
@@ -88,12 +89,16 @@ class Part:
 
         Raises:
             DatasetError: a row cannot be read or rendered; nothing was asked or stored.
+            PromptError: a prompt says the same to every case; nothing was asked or stored.
             FeedbackLoopError: a variant cannot be asked at all; nothing was asked or stored.
             StoreError: the store refused; what it took before stays.
         """
         asking = [Asking.of(variant, self.engine) for variant in self.variants]
         # In a thread, so that Ctrl-C and the progress of others are not held up by a large file.
         checked = await asyncio.to_thread(self.dataset.check, lambda case: _render(asking, case))
+        if checked.cases > 1 and not checked.conversations:
+            for one in asking:
+                refuse_same_text(one.variant, one.prompt, next(iter(self.dataset)), self.engine.settings.base)
         self.total = checked.cases * len(asking) * self.run.repeats
         notes = self._notes(checked)
         self.reusable = queries.reusable_keys(self.store) if self.engine.answers and self.store.exists() else set()
