@@ -904,3 +904,10 @@ async def test_a_variable_that_the_cases_have_is_named(run) -> None:
             [{"my id": "1", "question": "x"}, {"question": "y"}],
             [{"name": "a", "model": "simulated:a", "prompt": "Go"}],
         )
+
+
+async def test_failures_are_not_told_as_answers(run) -> None:
+    down = {"name": "a", "model": "simulated:a", "params": {"failure_rate": 1, "failures": {"ContentFiltered": 1}}}
+    assert "is complete: 12 answers, 12 failed; spent" in repr(
+        await run(variants=[down, TWO[1]], limits=fl.Limits(retries=0))
+    )

@@ -72,10 +72,12 @@ class RunResult:
 
     def __repr__(self) -> str:
         """How it ended, as a sentence."""
-        done, all_ = self.progress.done, count(self.progress.total, "answer")
-        how = f"stopped at {done:,} of {all_}: {self.stopped}" if self.stopped else f"is complete: {all_}"
-        failed = f", {self.progress.failed:,} failed" if self.progress.failed else ""
-        return f"Run {self.run.id[:8]} {how}{failed}; spent: {spend(self.progress.spent_usd, self.progress.unpriced)}."
+        now = self.progress
+        failed = f", {now.failed:,} failed" if now.failed else ""
+        how = f"is complete: {count(now.done - now.failed, 'answer')}"
+        if self.stopped:
+            how = f"stopped at {now.done:,} of {count(now.total, 'answer')}: {self.stopped}"
+        return f"Run {self.run.id[:8]} {how}{failed}; spent: {spend(now.spent_usd, now.unpriced)}."
 
 
 @dataclass

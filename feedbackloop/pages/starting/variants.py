@@ -67,7 +67,7 @@ def choose(chosen: Chosen, settings: Settings, like: Sequence[Variant]) -> Drawn
         for column, slot in zip(st.columns(2, gap="medium"), pair, strict=False):
             with column, st.container(border=True, key=f"variant-{slot}"):
                 spec = _card(slot, chosen, known, settings, removable=len(slots) > 1)
-                shown = spec is not None and _rendering(slot, spec, case, chosen, known, settings)
+                shown = spec is not None and _rendering(slot, spec, case, chosen, known=known, settings=settings)
             ready = ready and shown
             if spec is not None:
                 specs.append(spec)
@@ -298,7 +298,7 @@ def _params(slot: int, model: str) -> dict[str, Any]:
 
 
 def _rendering(
-    slot: int, spec: VariantSpec, case: Case, chosen: Chosen, known: Sequence[Variant], settings: Settings
+    slot: int, spec: VariantSpec, case: Case, chosen: Chosen, *, known: Sequence[Variant], settings: Settings
 ) -> bool:
     """The row as this variant sends it, or the sentence that says why it cannot; false for the latter."""
     refusal = _refused(spec, known, settings) or cannot_ask(spec, settings)
