@@ -259,12 +259,12 @@ def test_a_variant_without_any_answer_is_an_error_and_failures_are_no_answers(ca
 
 
 def test_a_run_that_stops_says_why_and_how_to_go_on(call, write) -> None:
-    priced = '\n[prices."simulated:small"]\ninput_per_million = 1000000\noutput_per_million = 1000000\n'
-    write(3, SPEC + "budget_usd: 0.01\n")
+    priced = '\n[prices."simulated:small"]\ninput_per_million = 1000\noutput_per_million = 1000\n'
+    write(20, SPEC + "budget_usd: 2.1\n")
     Path("feedbackloop.toml").write_text(priced)
     ended = call("run", "spec.yaml")
     assert ended.code == 1
-    assert "the budget of $0.010 is used up" in ended.out
+    assert "the budget of $2.10 is used up" in ended.out
     assert "feedbackloop resume" in ended.out
 
 

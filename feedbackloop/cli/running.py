@@ -295,13 +295,13 @@ def _reason(result: RunResult | None, watch: Watch) -> str | None:
 
 def _finished(result: RunResult, short: str) -> str:
     progress = result.progress
-    if progress.done == progress.skipped:
+    if not progress.asked:
         return f"Run {short} is complete: nothing was missing."
     failed = f", {progress.failed:,} failed," if progress.failed else ""
     told = f"Run {short} is complete: {count(progress.completed, 'answer')}{failed} in {duration(progress.elapsed_s)}"
     if progress.cached:
         told += f", {progress.cached:,} of them used again from before"
-    told += f"; spent{' in all' if progress.skipped else ''}"
+    told += f"; spent{' in all' if progress.done > progress.asked else ''}"
     return f"{told}: {spend(progress.spent_usd, progress.unpriced)}."
 
 

@@ -154,8 +154,8 @@ class Engine:
             self._providers[name] = self._wrap(provider) if self._wrap else provider
         return self._providers[name]
 
-    def worst(self, request: AIRequest, prices: Prices | None = None) -> float:
-        """The most USD that one attempt at a request can cost; 0 where the price is unknown.
+    def worst(self, request: AIRequest, prices: Prices | None = None) -> float | None:
+        """The most USD that one attempt at a request can cost; None where the price is unknown.
 
         Args:
             prices: other ones than those of calls.

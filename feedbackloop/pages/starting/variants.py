@@ -17,7 +17,7 @@ from feedbackloop.errors import FeedbackLoopError, SettingsError
 from feedbackloop.models import Case, Variant
 from feedbackloop.pages import answer, context
 from feedbackloop.pages.starting.data import Chosen
-from feedbackloop.pipeline.estimate import cannot_ask, is_function, refuse_same, rendered
+from feedbackloop.pipeline.foresight import cannot_ask, is_function, refuse_same, rendered
 from feedbackloop.providers import model_name, provider_name
 from feedbackloop.settings import Settings, parse
 from feedbackloop.spec import VariantSpec
