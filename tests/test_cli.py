@@ -258,16 +258,6 @@ def test_a_variant_without_any_answer_is_an_error_and_failures_are_no_answers(ca
     assert call("run", "spec.yaml").code == 0  # one failed, one did not
 
 
-def test_a_run_that_stops_says_why_and_how_to_go_on(call, write) -> None:
-    priced = '\n[prices."simulated:small"]\ninput_per_million = 1000\noutput_per_million = 1000\n'
-    write(20, SPEC + "budget_usd: 2.1\n")
-    Path("feedbackloop.toml").write_text(priced)
-    ended = call("run", "spec.yaml")
-    assert ended.code == 1
-    assert "the budget of $2.10 is used up" in ended.out
-    assert "feedbackloop resume" in ended.out
-
-
 def test_what_can_be_done_next_is_named_and_can_be_pasted(call, write) -> None:
     write(2)
     for ended in (call("run", "spec.yaml"), call("status", queries.find_run(Store("loop.duckdb")).run.id)):

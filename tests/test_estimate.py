@@ -6,6 +6,7 @@ import time
 
 import pandas as pd
 import pytest
+from openai_server import OpenAIServer
 
 import feedbackloop as fl
 from feedbackloop.datasets import counting, open_dataset, survey
@@ -315,15 +316,22 @@ def test_a_function_is_never_run_to_see_whether_it_could_be(tmp_path) -> None:
 # A budget that holds no call
 
 
-async def test_a_budget_less_than_one_call_is_refused_before_a_run_begins(store, tmp_path) -> None:
+@pytest.fixture
+def server():
+    with OpenAIServer() as running:
+        yield running
+
+
+async def test_a_budget_less_than_one_call_is_refused_before_a_run_begins(store, tmp_path, server) -> None:
     path = tmp_path / "d.jsonl"
     rows(path, 10)
-    own = SETTINGS.model_copy(update={"base": tmp_path, "prices": {"simulated:b": SETTINGS.prices["openai:dear"]}})
+    prices = {"up:b": SETTINGS.prices["openai:dear"]}
+    own = Settings(base=tmp_path, prices=prices, providers={"up": ProviderSettings(base_url=server.url)})
     said = (
         r"the budget of \$0.10 is less than one call of 'b' could cost, \$0.21: max_tokens is not set, so 2,048 output tokens "
         r"are assumed; set params.max_tokens, or allow more"
     )
-    variants = [{"name": "a", "model": "simulated:a"}, {"name": "b", "model": "simulated:b"}]
+    variants = [{"name": "a", "model": "simulated:a"}, {"name": "b", "model": "up:b"}]
     with pytest.raises(SettingsError, match=said):
         await fl.run(path, variants, store=store, settings=own, budget_usd=0.1)
     assert not store.exists()

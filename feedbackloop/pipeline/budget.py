@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from feedbackloop import queries
 from feedbackloop.errors import SettingsError
 from feedbackloop.models import AIRequest, AIResponse, Run
-from feedbackloop.pipeline.spending import too_small, worst_cost
+from feedbackloop.pipeline.spending import too_small, worst_of
 from feedbackloop.pricing import BatchPrices, Prices, spent
-from feedbackloop.providers import create, provider_name
+from feedbackloop.providers import Provider, create, provider_name
 from feedbackloop.queries.paid import unpriced_answers
 from feedbackloop.settings import Settings
 from feedbackloop.store import Store
@@ -61,13 +61,13 @@ class Assumed:
 def worst_by(settings: Settings, *, by_batch: bool = False) -> Worst:
     """How the worst case of a request is reckoned by settings alone, without an engine; its model is a `provider:model`."""
     prices: Prices = BatchPrices(settings) if by_batch else Prices(settings)
-    urls: dict[str, str | None] = {}
+    providers: dict[str, Provider] = {}
 
     def worst(request: AIRequest) -> float | None:
         name = provider_name(request.model, settings)
-        if name not in urls:
-            urls[name] = getattr(create(name, settings), "base_url", None)
-        return worst_cost(request, prices, urls[name])
+        if name not in providers:
+            providers[name] = create(name, settings)
+        return worst_of(providers[name], request, prices)
 
     return worst
 

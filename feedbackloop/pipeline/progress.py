@@ -51,8 +51,9 @@ class Progress:
     @property
     def counts(self) -> dict[str, Any]:
         """What an event of the run says: how the whole of it stands, but for `late` and `refused`."""
-        names = ("total", "done", "failed", "cached", "skipped", "spent_usd", "unpriced", "late", "refused")
-        return {"completed": self.skipped + self.completed} | {name: getattr(self, name) for name in names}
+        names = ("total", "done", "failed", "cached", "spent_usd", "unpriced", "late", "refused")
+        earlier = {"completed": self.skipped + self.completed, "skipped": self.skipped + self.unretried}
+        return earlier | {name: getattr(self, name) for name in names}
 
     @property
     def asked(self) -> int:

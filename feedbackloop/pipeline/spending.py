@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -227,11 +227,10 @@ class Purse:
 class Budget:
     """Lets an attempt pass only if its worst case fits what is left, and settles with what it did cost."""
 
-    def __init__(self, inner: Provider, purse: Purse, prices: Prices, base_url: str | None, clock: Clock) -> None:
+    def __init__(self, inner: Provider, purse: Purse, worst: Callable[[AIRequest], float | None], clock: Clock) -> None:
         self._inner = inner
         self._purse = purse
-        self._prices = prices
-        self._base_url = base_url
+        self._worst = worst
         self._clock = clock
 
     async def complete(self, request: AIRequest) -> AIResponse:
@@ -242,7 +241,7 @@ class Budget:
         """
         call, worst = CALL.get(), 0.0
         if self._purse.limit_usd is not None:
-            worst, began = worst_cost(request, self._prices, self._base_url) or 0.0, self._clock.now()
+            worst, began = self._worst(request) or 0.0, self._clock.now()
             if worst > self._purse.limit_usd:
                 raise BudgetExceeded(too_small(request, worst, self._purse.limit_usd))
             await call.halt.wait(self._purse.reserve(worst))
@@ -276,6 +275,13 @@ def too_small(request: AIRequest, worst_usd: float, limit_usd: float) -> str:
         f"the budget of {dollars(limit_usd)} is less than one call of {who} could cost, {dollars(worst_usd)}{why}, or allow "
         "more (--max-cost USD)"
     )
+
+
+def worst_of(provider: Provider, request: AIRequest, prices: Prices) -> float | None:
+    """The most USD that one attempt with a provider can cost; None where the price is unknown."""
+    if not getattr(provider, "paid", True):
+        return 0.0
+    return worst_cost(request, prices, getattr(provider, "base_url", None))
 
 
 def worst_cost(request: AIRequest, prices: Prices, base_url: str | None) -> float | None:
