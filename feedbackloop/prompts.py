@@ -7,11 +7,13 @@ placed, exemplars follow the system messages, and the conversation precedes the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jinja2
+import jinja2.meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from feedbackloop.errors import PromptError
@@ -29,6 +31,7 @@ _ENVIRONMENT = ImmutableSandboxedEnvironment(
     keep_trailing_newline=True,
 )
 _VERBATIM = frozenset({"role", "name", "tool_call_id", "type"})
+_TEXT_FILES = (".txt", ".md", ".j2", ".jinja", ".jinja2", ".prompt")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Prompt:
     parts: tuple[Any, ...]
     """Compiled messages, and slots as their words."""
     exemplars: tuple[Exemplar, ...] = ()
+    varies: bool = True
+    """Whether a template names a variable. One that names none says the same to every case, but for the case's conversation."""
 
     @classmethod
     def of(cls, variant: Variant) -> Prompt:
@@ -64,7 +69,8 @@ class Prompt:
             parts.insert(first_turn, "exemplars")
         if variant.exemplars and not any(_role(part) == "user" for part in parts):
             raise PromptError(f"'{variant.name}' has exemplars but no user message to render them with")
-        return cls(variant.name, tuple(parts), tuple(variant.exemplars))
+        varies = any(_variables(text) for part in source if isinstance(part, Mapping) for text in _texts(part))
+        return cls(variant.name, tuple(parts), tuple(variant.exemplars), varies)
 
     @property
     def asks(self) -> bool:
@@ -112,6 +118,46 @@ class Prompt:
             ) from error
 
 
+def refuse_same_text(variant: Variant, prompt: Prompt | None, case: Case, base: Path) -> None:
+    """See to it that a prompt does not put the same text to every case, of several cases without a conversation.
+
+    Args:
+        variant: whose prompt it is.
+        prompt: compiled; None for a function.
+        case: one of the cases, whose variables could be named.
+        base: where relative paths start from.
+
+    Raises:
+        PromptError: it uses no variable.
+    """
+    if prompt is None or prompt.varies:
+        return
+    names = [name for name in ("input", *case.inputs) if name in case.inputs and name.isidentifier()]
+    named = f"{{{{ {names[0] if names else 'input'} }}}}"
+    if isinstance(variant.prompt, str) and _is_file(variant.prompt, base):
+        raise PromptError(
+            f"the prompt of '{variant.name}' is '{variant.prompt.strip()}', which looks like a file's name, and every case would "
+            f"get just that; write the file's text there instead (`prompt: |`, and the text below it), with {named} where a "
+            "case's text goes"
+        )
+    raise PromptError(
+        f"the prompt of '{variant.name}' uses no variable, so every case gets the same text; a variable is written {named}"
+    )
+
+
+def _is_file(text: str, base: Path) -> bool:
+    """Whether a prompt seems to name a file instead of being its text."""
+    name = text.strip()
+    if len(name.split()) == 1 and name.lower().endswith(_TEXT_FILES):
+        return True
+    try:
+        path = (base / name).resolve()
+        # Nothing is told of files elsewhere: a prompt may come from somebody's browser.
+        return path.is_relative_to(base.resolve()) and path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def last_user_text(messages: list[Message]) -> str:
     """The text of the last user message, or of the last message if there is none."""
     for message in reversed(messages):
@@ -153,6 +199,23 @@ def _template(value: Any, owner: str, number: int) -> Any:
     if isinstance(value, dict):
         return {key: item if key in _VERBATIM else _template(item, owner, number) for key, item in value.items()}
     return value
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The templates in a message."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if key not in _VERBATIM:
+                yield from _texts(item)
+
+
+def _variables(text: str) -> set[str]:
+    return jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(text)) - set(_ENVIRONMENT.globals)
 
 
 def _fill(value: Any, variables: Mapping[str, Any]) -> Any:

@@ -239,20 +239,23 @@ def test_run_records_what_a_recorded_model_replays(call, write, tmp_path: Path) 
 def test_failures_are_shown_by_kind_with_an_example_and_can_be_asked_again(call, write) -> None:
     write(2, SPEC.replace("prompt:", "params: {failure_rate: 1, failures: {ContentFiltered: 1}}, prompt:"))
     ended = call("run", "spec.yaml")
-    assert ended.code == 0
     assert "ContentFiltered" in ended.out
     assert "[simulated] The provider's filter" in ended.out
     assert "feedbackloop resume" in ended.out
 
 
-def test_a_run_that_stops_says_why_and_how_to_go_on(call, write) -> None:
-    priced = '\n[prices."simulated:small"]\ninput_per_million = 1000000\noutput_per_million = 1000000\n'
-    write(3, SPEC + "budget_usd: 0.01\n")
-    Path("feedbackloop.toml").write_text(priced)
-    ended = call("run", "spec.yaml")
+def test_a_variant_without_any_answer_is_an_error_and_failures_are_no_answers(call, write) -> None:
+    write(2, SPEC.replace("prompt:", "params: {failure_rate: 1, failures: {ContentFiltered: 1}}, prompt:"))
+    ended = call("run", "spec.yaml", "--fail-under", "0.9")
+    run = queries.find_run(Store("loop.duckdb")).run.id[:8]
+    assert f"Run {run} is complete: 2 answers, 2 failed, in" in ended.out
+    assert ended.err == "Error: there is no answer at all of 'terse'\n"
     assert ended.code == 1
-    assert "the budget of $0.010 is used up" in ended.out
-    assert "feedbackloop resume" in ended.out
+    Path("mine.py").write_text(
+        "def answer(inputs):\n    if inputs['input'] == 'Question 0':\n        raise ValueError\n    return 'x'\n"
+    )
+    (Path("spec.yaml")).write_text("dataset: cases.jsonl\nvariants: [{name: mine, model: 'python:mine.py:answer'}]\n")
+    assert call("run", "spec.yaml").code == 0  # one failed, one did not
 
 
 def test_what_can_be_done_next_is_named_and_can_be_pasted(call, write) -> None:

@@ -6,6 +6,7 @@ import time
 
 import pandas as pd
 import pytest
+from openai_server import OpenAIServer
 
 import feedbackloop as fl
 from feedbackloop.datasets import counting, open_dataset, survey
@@ -14,15 +15,13 @@ from feedbackloop.models import AIRequest, AIResponse, Case
 from feedbackloop.pipeline.charges import is_paid, unknown_price
 from feedbackloop.pipeline.estimate import (
     ASSUMED_OUTPUT_TOKENS,
-    cannot_ask,
     estimate,
     estimate_rest,
     estimate_spec,
-    is_function,
     power,
-    rendered,
     used_again,
 )
+from feedbackloop.pipeline.foresight import cannot_ask, is_function, rendered
 from feedbackloop.providers import create
 from feedbackloop.settings import Limits, Price, ProviderSettings, Settings
 from feedbackloop.spec import RunSpec, VariantSpec
@@ -186,12 +185,11 @@ def test_what_it_can_show_depends_on_the_number_of_cases(store) -> None:
 
 async def test_what_is_left_of_a_run_is_estimated_alone(store, tmp_path) -> None:
     rows(tmp_path / "d.jsonl", 10)
-    own = SETTINGS.model_copy(update={"base": tmp_path, "prices": {"simulated:b": SETTINGS.prices["openai:dear"]}})
-    variants = [{"name": "a", "model": "simulated:a"}, {"name": "b", "model": "simulated:b"}]
-    # No money for the second variant: its answers stay missing.
-    result = await fl.run(tmp_path / "d.jsonl", variants, store=store, settings=own, budget_usd=1e-6)
-    assert not result.finished
-    left = estimate_rest(store, None, own)
+    own = SETTINGS.model_copy(update={"base": tmp_path})
+    down = {"failure_rate": 1, "failures": {"ContentFiltered": 1}}
+    variants = [{"name": "a", "model": "simulated:a"}, {"name": "b", "model": "simulated:b", "params": down}]
+    result = await fl.run(tmp_path / "d.jsonl", variants, store=store, settings=own)
+    left = estimate_rest(store, result.run.id, own)
     assert left.calls == 20 - result.progress.completed
     assert {one.name: one.calls for one in left.variants}["b"] == 10
 
@@ -313,3 +311,41 @@ def test_a_function_is_never_run_to_see_whether_it_could_be(tmp_path) -> None:
     assert rendered(variant, CASES[0], here) is None
     assert not (tmp_path / "ran").exists()
     assert not is_function("openai:x", here)
+
+
+# A budget that holds no call
+
+
+@pytest.fixture
+def server():
+    with OpenAIServer() as running:
+        yield running
+
+
+async def test_a_budget_less_than_one_call_is_refused_before_a_run_begins(store, tmp_path, server) -> None:
+    path = tmp_path / "d.jsonl"
+    rows(path, 10)
+    prices = {"up:b": SETTINGS.prices["openai:dear"]}
+    own = Settings(base=tmp_path, prices=prices, providers={"up": ProviderSettings(base_url=server.url)})
+    said = (
+        r"the budget of \$0.10 is less than one call of 'b' could cost, \$0.21: max_tokens is not set, so 2,048 output tokens "
+        r"are assumed; set params.max_tokens, or allow more"
+    )
+    variants = [{"name": "a", "model": "simulated:a"}, {"name": "b", "model": "up:b"}]
+    with pytest.raises(SettingsError, match=said):
+        await fl.run(path, variants, store=store, settings=own, budget_usd=0.1)
+    assert not store.exists()
+    spec = RunSpec(dataset="d.jsonl", variants=[VariantSpec(**one) for one in variants], budget_usd=0.1, base=tmp_path)
+    with pytest.raises(SettingsError, match=said):
+        estimate_spec(spec, store, own)
+    # Answers that are there already are no calls.
+    assert (await fl.run(path, variants, store=store, settings=own)).finished
+    assert estimate_spec(spec, store, own).calls == 0
+    assert (await fl.run(path, variants, store=store, settings=own, budget_usd=0.1)).finished
+    # A run that goes on meets the same sentence when it would be asked.
+    with pytest.raises(SettingsError, match=said):
+        await fl.run(path, variants, store=store, settings=own, budget_usd=0.1, cache=False)
+    first = await fl.run(path, variants[:1], store=store, settings=own, cache=False)
+    ended = await fl.resume(store, first.run.id, variants=variants, settings=own, budget_usd=0.1)
+    assert ended.stopped.startswith("the budget of $0.10 is less than one call of 'b' could cost")
+    assert ended.progress.failed == 0

@@ -12,6 +12,7 @@ from openai_server import OpenAIServer
 from feedbackloop import Store, queries
 from feedbackloop.cli import main, paying
 from feedbackloop.errors import SettingsError
+from feedbackloop.wording import dollars
 
 TOML = """
 [providers.up]
@@ -120,6 +121,36 @@ def test_the_lower_of_two_limits_counts(call, server):
     code, out = call("resume", "--max-cost", "5", says="y\n")
     assert f"Estimate: {10 - before} calls left" in out
     assert (code, len(server.requests)) == (0, 10)
+
+
+def test_what_is_not_known_counts_at_its_worst_in_the_note_and_in_what_is_left(call, server):
+    server.plan = ["no_usage"]
+    code, out = call("run", "spec.yaml", "--max-cost", "0.1")
+    # Question 0: 26 bytes and 10 tokens out, at a tenth of a cent each.
+    assert "Note: $0.036 of the budget is gone for 1 call that broke off or left no usage, counted at worst case" in out
+    assert "does not hold" not in out
+    store = Store("loop.duckdb")
+    known = queries.spent(store, queries.find_run(store).run.id)
+    code, out = call("resume", "--max-cost", "0.12")
+    left = dollars(0.12 - known - 0.036)
+    assert f"The limit of $0.12, of which {left} is left, will end it at about" in out
+    assert code == 1
+    assert "unpriced: calls of which nobody knows what they cost" in call("cost")[1]
+
+
+def test_only_models_without_a_price_are_beyond_a_budget(call, server):
+    Path("feedbackloop.toml").write_text(TOML.format(url=server.url).partition("[prices")[0])
+    code, out = call("run", "spec.yaml", "--max-cost", "0.1", "--limit", "1")
+    assert "Note: the budget does not hold for 2 calls of models without a price" in out
+    assert code == 0
+
+
+def test_a_budget_less_than_one_call_is_refused_before_anybody_is_asked(call, server):
+    Path("spec.yaml").write_text(SPEC.replace("params: {max_tokens: 10}", "params: {temperature: 0}"))
+    code, out = call("run", "spec.yaml", "--max-cost", "0.5", says="y\n")
+    assert "Error: the budget of $0.50 is less than one call of 'terse' could cost, $2.07: max_tokens is not set" in out
+    assert "Estimate" not in out
+    assert (code, len(server.requests)) == (1, 0)
 
 
 def test_of_a_retry_what_failed_is_said_and_asked_about_alone(call, server):

@@ -132,3 +132,21 @@ def test_the_last_user_text_is_found() -> None:
     assert last_user_text([user("a"), {"role": "assistant", "content": "b"}]) == "a"
     assert last_user_text([{"role": "system", "content": "s"}]) == "s"
     assert last_user_text([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("prompt", "varies"),
+    [
+        (None, True),
+        ("Answer: {input}", False),
+        ("{{ 'a' }} {% set x = 1 %}{{ x }} {{ range(3) | list }}", False),
+        ("{% for d in context %}{{ d }}{% endfor %}", True),
+        ("{% if messages %}Again.{% endif %}", True),
+        ([{"role": "system", "content": "{{ tone }}"}, {"role": "user", "content": "Hi"}], True),
+        ([{"role": "user", "content": [{"type": "text", "text": "{{ input }}"}]}], True),
+        ([{"role": "user", "content": "Hi", "name": "{{ input }}"}, "messages"], False),
+    ],
+)
+def test_whether_a_prompt_depends_on_the_case(prompt, varies) -> None:
+    shots = [Exemplar(inputs={"input": "x"}, output="y")]
+    assert Prompt.of(Variant(name="v", model="a:b", prompt=prompt, exemplars=shots)).varies is varies

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from feedbackloop.errors import (
     AuthenticationFailed,
     DatasetError,
     InvalidRequest,
+    PromptError,
     ProviderUnavailable,
     SettingsError,
     StoreError,
@@ -861,3 +863,96 @@ def test_turns_rotate_with_cases_and_repeats() -> None:
     cases = [Case(inputs={"input": str(n)}) for n in range(2)]
     made = cells(cases, asking, repeats=2, priority=5, priorities=[None])
     assert "".join(cell.request.metadata["variant"] for cell in made) == "abbabaab"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        (
+            "Answer: {input}",
+            "the prompt of 'a' uses no variable, so every case gets the same text; a variable is written {{ input }}",
+        ),
+        ("prompts/a.txt", "the prompt of 'a' is 'prompts/a.txt', which looks like a file's name"),
+        ("mine", "the prompt of 'a' is 'mine', which looks like a file's name"),
+        ([{"role": "system", "content": "Be brief."}], "uses no variable"),
+    ],
+)
+async def test_a_prompt_that_puts_the_same_to_every_case_is_refused_before_anything_is_asked(
+    run, store, tmp_path, prompt, said
+) -> None:
+    (tmp_path / "mine").write_text("{{ input }}")
+    variants = [{"name": "a", "model": "simulated:a", "prompt": prompt}, TWO[1]]
+    noting = Noting()
+    with pytest.raises(PromptError, match=re.escape(said)):
+        await run(variants=variants, wrap=noting)
+    assert not noting.asked
+    assert not store.exists()
+    # One row may well be asked a text of its own.
+    assert (await run(variants=variants, limit=1)).finished
+
+
+async def test_conversations_differ_where_the_prompt_does_not(run) -> None:
+    rows = [{"messages": [{"role": "user", "content": f"Hi {n}"}]} for n in range(3)]
+    assert (
+        await run(rows, [{"name": "a", "model": "simulated:a", "prompt": [{"role": "system", "content": "S"}]}])
+    ).finished
+
+
+async def test_a_variable_that_the_cases_have_is_named(run) -> None:
+    with pytest.raises(PromptError, match=re.escape("a variable is written {{ question }}")):
+        await run(
+            [{"my id": "1", "question": "x"}, {"question": "y"}],
+            [{"name": "a", "model": "simulated:a", "prompt": "Go"}],
+        )
+
+
+async def test_failures_are_not_told_as_answers(run) -> None:
+    down = {"name": "a", "model": "simulated:a", "params": {"failure_rate": 1, "failures": {"ContentFiltered": 1}}}
+    assert "is complete: 12 answers, 12 failed; spent" in repr(
+        await run(variants=[down, TWO[1]], limits=fl.Limits(retries=0))
+    )
+
+
+# A run that was gone on with, as a whole
+
+
+async def test_a_resume_that_asks_little_keeps_the_failures_in_sight(run, resume, store) -> None:
+    """What failed and was not asked again has failed still, and what was answered is answered."""
+    down = {"failure_rate": 0.5, "failures": {"ContentFiltered": 1}}
+    first = await run(variants=[{**TWO[0], "params": down}, TWO[1]], limits=fl.Limits(retries=0))
+    failed = first.progress.failed
+    assert 0 < failed < 12
+    stop = asyncio.Event()
+    stop.set()
+    again = await resume(first, dataset=ROWS, stop=stop)
+    assert (again.progress.done, again.progress.total, again.progress.failed) == (24, 24, failed)
+    assert (again.progress.asked, again.progress.completed, again.stopped) == (0, 0, "it was asked to stop")
+    counts = queries.find_run(store).counts
+    assert (counts["done"], counts["completed"], counts["failed"]) == (24, 24 - failed, failed)
+    # The first sign of life says it already, before anything is answered.
+    started = [event.counts for event in events(store) if event.kind == "started"][-1]
+    assert (started["total"], started["done"], started["failed"]) == (24, 24, failed)
+
+
+async def test_a_run_that_is_gone_on_with_for_fewer_rows_keeps_the_others(run, resume, store) -> None:
+    first = await run()
+    more = await resume(first, dataset=ROWS, repeats=2, limit=5)
+    assert (more.progress.total, more.progress.done, more.progress.asked) == (24 + 10, 24 + 10, 10)
+    counts = queries.find_run(store).counts
+    assert (counts["done"], counts["total"], counts["completed"]) == (34, 34, 34)
+
+
+async def test_failures_that_are_answered_at_last_are_failures_no_more(run, resume, store) -> None:
+    fails = [InvalidRequest("no"), InvalidRequest("no")]
+    noting = Noting(lambda _: _raise(fails.pop()) if fails else None)
+    first = await run(variants=TWO[:1], wrap=noting, limits=fl.Limits(concurrency=1, retries=0))
+    assert first.progress.failed == 2
+    seen = []
+    second = await resume(first, dataset=ROWS, progress=seen.append)
+    assert (second.progress.done, second.progress.failed, second.progress.asked) == (12, 0, 2)
+    assert all(progress.done <= progress.total for progress in seen)
+    assert "is complete: 12 answers; spent" in repr(second)
+
+
+def _raise(error: Exception) -> None:
+    raise error

@@ -283,6 +283,7 @@ def test_cards_can_be_added_filled_by_chips_and_removed(store) -> None:
     ("key", "value", "sentence"),
     [
         ("new-0-prompt", "{{ questoin }}", "needs what this case lacks"),
+        ("new-0-prompt", "Answer: {question}", "uses no variable, so every case gets the same text"),
         ("new-0-prompt", "{% if %}", "of the prompt of 'terse', line 1"),
         ("new-0-more", "{quality: 1", "not valid JSON"),
         ("new-0-more", '{"api_key": "sk-1"}', "is a secret"),

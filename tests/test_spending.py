@@ -23,7 +23,7 @@ from feedbackloop.errors import (
 )
 from feedbackloop.models import Attempt
 from feedbackloop.pipeline.engine import Dropped, Engine
-from feedbackloop.pipeline.spending import Budget, Purse, prompt_size
+from feedbackloop.pipeline.spending import Purse, prompt_size, worst_cost
 from feedbackloop.pricing import Prices, Tokens, spent
 from feedbackloop.settings import Limits, Price, Settings
 
@@ -273,6 +273,10 @@ def test_what_waits_in_the_queue_past_all_patience_was_never_sent_and_costs_noth
     run(scenario)
 
 
+def worst(request):
+    return worst_cost(request, Prices(SETTINGS), None)
+
+
 @given(
     text=st.text(max_size=300),
     params=st.fixed_dictionaries(
@@ -281,12 +285,14 @@ def test_what_waits_in_the_queue_past_all_patience_was_never_sent_and_costs_noth
 )
 @settings(max_examples=60, deadline=None)
 def test_the_worst_case_covers_every_text(text, params):
-    budget = Budget(Scripted([]), Purse(1.0), Prices(SETTINGS), None, FakeTime().clock())
     asked = params.get("max_completion_tokens") or params.get("max_tokens") or 2048
     # A tokeniser of bytes has at most one token per byte.
-    assert budget._worst(ask(text, params=params)) >= (len(text.encode()) + asked) / 1000
+    assert worst_cost(ask(text, params=params), Prices(SETTINGS), None) >= (len(text.encode()) + asked) / 1000
     messages = [{"role": "system", "content": text}, {"role": "user", "content": [{"type": "text", "text": text}]}]
-    assert budget._worst(ask("", messages=messages, params=params)) >= (2 * len(text.encode()) + asked) / 1000
+    assert (
+        worst_cost(ask("", messages=messages, params=params), Prices(SETTINGS), None)
+        >= (2 * len(text.encode()) + asked) / 1000
+    )
 
 
 @pytest.mark.parametrize("junk", ["lots", -5, 0, None, 1.5, True, [], {"a": 1}])
@@ -297,8 +303,7 @@ async def test_a_limit_of_tokens_that_makes_no_sense_is_left_to_the_endpoint(jun
 
 
 async def test_several_answers_to_one_question_are_reserved_all():
-    budget = Budget(Scripted([]), Purse(1.0), Prices(SETTINGS), None, FakeTime().clock())
-    assert budget._worst(ask(params={"max_tokens": 100, "n": 5})) == pytest.approx(0.518)
+    assert worst_cost(ask(params={"max_tokens": 100, "n": 5}), Prices(SETTINGS), None) == pytest.approx(0.518)
 
 
 async def test_what_costs_nothing_passes_any_budget():

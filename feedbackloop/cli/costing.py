@@ -114,7 +114,7 @@ def _show(found: Costs, url: str) -> None:
         if total["reasoning_tokens"]:
             told.append("output: reasoning included")
         if total["unpriced"]:
-            told.append("unpriced: calls at a price that nobody knows")
+            told.append("unpriced: calls of which nobody knows what they cost, for want of a price or of their usage")
         if told:
             drawing.say("; ".join(told) + ".", "dim")
         drawing.say(repr(found))

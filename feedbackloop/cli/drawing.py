@@ -169,6 +169,11 @@ def without_price(summary: pd.DataFrame) -> list[str]:
     return [str(row["variant"]) for row in summary.to_dict("records") if row["answers"] and _missing(row["cost_usd"])]
 
 
+def without_answers(summary: pd.DataFrame) -> list[str]:
+    """Variants of which everything failed that they were asked."""
+    return [f"'{row['variant']}'" for row in summary.to_dict("records") if row["failed"] and not row["answers"]]
+
+
 def failures(found: pd.DataFrame) -> None:
     """What failed, a row for each kind and variant, with one of the reasons."""
     if found.empty:

@@ -70,7 +70,7 @@ def agree_to_run(
         found = estimate_spec(spec, store, settings, limit=limit, cache=cache)
     except FeedbackLoopError:
         return  # the run meets the same, and says in which line
-    _agree(found, spec.budget_usd, yes=yes, unknown_price=unknown_price)
+    _agree(found, spec.budget_usd, spec.budget_usd, yes=yes, unknown_price=unknown_price)
 
 
 def agree_to_resume(
@@ -91,23 +91,26 @@ def agree_to_resume(
         typer.Exit: the answer was no.
     """
     from feedbackloop import queries
+    from feedbackloop.pipeline.budget import gone
     from feedbackloop.pipeline.estimate import estimate_rest
 
     try:
         kept = queries.find_run(store, run, unfinished=not retry_failed).run
         more = more if spec is None else more.or_as_in(spec, kept)
         found = estimate_rest(store, kept.id, settings, more, only_failed=retry_failed)
+        budget = kept.settings.get("budget_usd") if more.budget_usd is None else more.budget_usd
+        left = None if budget is None else max(0.0, budget - gone(store, kept, settings))
     except FeedbackLoopError:
         return  # going on with it meets the same
     if found is None or not found.calls:
         return
-    budget = kept.settings.get("budget_usd") if more.budget_usd is None else more.budget_usd
-    left = None if budget is None else max(0.0, budget - queries.spent(store, kept.id))
     allowed = unknown_price or bool(kept.settings.get("allow_unknown_price", True))
-    _agree(found, left, yes=yes, unknown_price=allowed)
+    _agree(found, budget, left, yes=yes, unknown_price=allowed)
 
 
-def _agree(found: Estimate, budget_usd: float | None, *, yes: bool, unknown_price: bool) -> None:
+def _agree(
+    found: Estimate, budget_usd: float | None, left_usd: float | None, *, yes: bool, unknown_price: bool
+) -> None:
     from feedbackloop.cli import drawing
     from feedbackloop.pipeline import charges, estimate
 
@@ -121,9 +124,10 @@ def _agree(found: Estimate, budget_usd: float | None, *, yes: bool, unknown_pric
         drawing.say(f"That is if an answer takes {each}, where a model has answered nothing yet.")
     if found.unknown_prices:
         drawing.say(f"What {' and '.join(found.unknown_prices)} costs is not known, and not in it.", "yellow")
-    if budget_usd is not None and found.cost_usd > budget_usd:
-        share = budget_usd / found.cost_usd
-        drawing.say(f"The limit of {dollars(budget_usd)} will end it at about {share:.0%} of that.", "yellow")
+    if left_usd is not None and found.cost_usd > left_usd:
+        rest = "" if left_usd == budget_usd else f", of which {dollars(left_usd)} is left,"
+        share = left_usd / found.cost_usd
+        drawing.say(f"The limit of {dollars(budget_usd)}{rest} will end it at about {share:.0%} of that.", "yellow")
     drawing.say(estimate.power(found))
     if found.cost_usd > 0 and not yes and _is_terminal() and not typer.confirm("Start?", default=True):
         drawing.say("Nothing was asked.")

@@ -11,6 +11,7 @@ import typer
 from feedbackloop.cli.options import StoreOption, open_store, same_store
 from feedbackloop.cli.paying import MaxCostOption, UnknownPriceOption, YesOption, agree_to_resume, agree_to_run, lower
 from feedbackloop.cli.reporting import FailUnderOption, OutputOption, Reporting
+from feedbackloop.errors import ProviderError
 from feedbackloop.wording import ago, count, duration, file_name, goes_on, spend
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def run(  # noqa: PLR0917 - Typer passes options by name
 ) -> None:
     """Put a dataset to models as a spec says, and store the answers.
 
-    What it comes to is said first. The whole dataset is checked before the first call is paid for. Ctrl-C stops cleanly; [cyan]feedbackloop resume[/] goes on. Exits with 100 if the answers do not pass as they should, with 1 on an error.
+    What it comes to is said first. The whole dataset is checked before the first call is paid for. Ctrl-C stops cleanly; [cyan]feedbackloop resume[/] goes on. Exits with 100 if the answers do not pass as they should, with 1 on an error or if a variant has no answer at all.
 
     \b
     Examples:
@@ -268,6 +269,8 @@ def _see(watch: Watch, go: Going, store: Store, url: str | None, reporting: Repo
     if last.failed:
         steps.insert(0, (f"feedbackloop resume {short}{same}", f"asks again what failed ({last.failed:,})"))
     drawing.steps(*steps)
+    if silent := drawing.without_answers(summary):
+        raise ProviderError(f"there is no answer at all of {' and '.join(silent)}")
     if code:
         raise typer.Exit(code)
 
@@ -292,13 +295,13 @@ def _reason(result: RunResult | None, watch: Watch) -> str | None:
 
 def _finished(result: RunResult, short: str) -> str:
     progress = result.progress
-    asked = progress.done - progress.skipped
-    if not asked:
+    if not progress.asked:
         return f"Run {short} is complete: nothing was missing."
-    told = f"Run {short} is complete: {count(asked, 'answer')} in {duration(progress.elapsed_s)}"
+    failed = f", {progress.failed:,} failed," if progress.failed else ""
+    told = f"Run {short} is complete: {count(progress.completed, 'answer')}{failed} in {duration(progress.elapsed_s)}"
     if progress.cached:
         told += f", {progress.cached:,} of them used again from before"
-    told += f"; spent{' in all' if progress.skipped else ''}"
+    told += f"; spent{' in all' if progress.done > progress.asked else ''}"
     return f"{told}: {spend(progress.spent_usd, progress.unpriced)}."
 
 

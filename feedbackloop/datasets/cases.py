@@ -49,6 +49,8 @@ class Checked:
     """Values of `metadata.priority` that occur; None for cases without one."""
     segments: dict[str, int]
     """Number of cases by segment; those without one are not in it."""
+    conversations: int = 0
+    """Cases with messages of their own."""
 
 
 class Dataset:
@@ -123,10 +125,12 @@ class Dataset:
         """
         known = Known()
         owners: dict[str, int] = {}
+        conversations = 0
         priorities: set[int | None] = set()
         segments: Counter[str] = Counter()
 
         def ids() -> Iterator[str]:
+            nonlocal conversations
             for item in self.numbered():
                 case, key = item.case, _key(item.case.id)
                 if case.external_id is not None and (owner := owners.setdefault(case.external_id, key)) != key:
@@ -138,6 +142,7 @@ class Dataset:
                     continue
                 known.add(key, item.line, case)
                 priorities.add(self._priority(case, item.line))
+                conversations += bool(case.messages)
                 if case.segment is not None:
                     segments[case.segment] += 1
                 if visit is not None:
@@ -147,7 +152,16 @@ class Dataset:
         digest = fingerprint(ids())
         self._no_repeats = not known.repeats
         told = known.told(self._at)
-        return Checked(len(known), digest, known.repeated, known.repeats, told, frozenset(priorities), dict(segments))
+        return Checked(
+            len(known),
+            digest,
+            known.repeated,
+            known.repeats,
+            told,
+            frozenset(priorities),
+            dict(segments),
+            conversations,
+        )
 
     def _show(self, item: Numbered, visit: Callable[[Case], None]) -> None:
         try:

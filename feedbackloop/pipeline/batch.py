@@ -19,11 +19,12 @@ from feedbackloop.errors import BudgetExceeded, ProviderError, SettingsError
 from feedbackloop.identity import new_id
 from feedbackloop.models import AIRequest, AIResponse, Case, ProcessingStatus, RunEvent
 from feedbackloop.pipeline.batch_answers import taken_in, unsaid
-from feedbackloop.pipeline.cells import Cell
+from feedbackloop.pipeline.cells import Cell, cell_mark
 from feedbackloop.pipeline.engine import failure
-from feedbackloop.pipeline.part import TICK_S, Part, cell_mark
+from feedbackloop.pipeline.part import TICK_S, Part
 from feedbackloop.pipeline.progress import Progress
 from feedbackloop.pipeline.resilience import CALL, Call
+from feedbackloop.pipeline.spending import too_small
 from feedbackloop.pricing import BatchPrices
 from feedbackloop.providers import batches as limits
 from feedbackloop.providers import model_name
@@ -137,11 +138,11 @@ class BatchPart(Part):
         except ProviderError as error:
             await self._keep(cell.case, failure(request, error, self.clock), request)
             return
-        worst = self._worst(request)
+        worst = self._worst(request) or 0.0
         draft = self._drafts.setdefault(model, Draft())
         if len(draft.requests) >= self._most or (draft.requests and draft.size + len(line) > limits.MAX_BYTES):
             await self._submit_draft(model)
-        if not await self._afford(worst):
+        if not await self._afford(request, worst):
             return
         draft = self._drafts.setdefault(model, Draft())
         draft.lines.append(line)
@@ -153,9 +154,12 @@ class BatchPart(Part):
         if request.key:
             self._twins[request.key] = []
 
-    async def _afford(self, worst_usd: float) -> bool:
+    async def _afford(self, request: AIRequest, worst_usd: float) -> bool:
         """Whether one more may be asked; where only batches on their way stand against it, that is known once they are back."""
         purse = self.engine.purse
+        if purse.limit_usd is not None and worst_usd > purse.limit_usd:
+            self._stop(too_small(request, worst_usd, purse.limit_usd))
+            return False
         if sum(draft.worst_usd for draft in self._drafts.values()) + worst_usd <= self._left_usd():
             return True
         await self._submit_drafts()
@@ -327,9 +331,9 @@ class BatchPart(Part):
     async def _take_in(self, batch: Batch, request: AIRequest, case: Case, outcome: AIResponse | ProviderError) -> None:
         """Grade and keep one answer of a batch, and give it to the cells that ask the same."""
         response = await taken_in(batch, request, outcome, prices=self._prices, engine=self.engine, clock=self.clock)
-        cost = response.spent_usd if response.spent_usd is not None else self._worst(request)
+        cost = response.spent_usd if response.spent_usd is not None else self._worst(request) or 0.0
         self._costs[batch.label] = self._costs.get(batch.label, 0.0) + cost
-        await self._keep(case, response)
+        await self._keep(case, response, request, known=True)
         twins = self._twins.pop(request.key or "", [])
         if response.status is not ProcessingStatus.COMPLETED or self.engine.answers is None:
             self._again += twins
@@ -357,7 +361,7 @@ class BatchPart(Part):
         while (left := until - self.clock.now()) > 0 and not self._stopping():
             await self.clock.sleep(min(left, TICK_S))
 
-    def _worst(self, request: AIRequest) -> float:
+    def _worst(self, request: AIRequest) -> float | None:
         return self.engine.worst(request, self._prices)
 
     def _open_ones(self) -> list[dict[str, Any]]:

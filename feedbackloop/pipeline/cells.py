@@ -128,6 +128,16 @@ def cells(
                     yield Cell(case, one.request(case, repeat, priority=level, created_at=utc(), **known), one.models)
 
 
+def cell_hash(request: AIRequest) -> int:
+    """Hash of the cell that a request is for, as in `queries.reuse.ended_cells`."""
+    return hash((request.case_id, request.variant_id, request.repeat))
+
+
+def cell_mark(request: AIRequest) -> int:
+    """Hash of the cell that a request is for, and of what it asks: whether it is answered, `queries.finished_cells` tells."""
+    return hash((request.case_id, request.variant_id, request.repeat, request.key))
+
+
 def _text(case: Case) -> str:
     only = case.inputs.get("input")
     return only if isinstance(only, str) else json.dumps(case.inputs, ensure_ascii=False, default=_iso)

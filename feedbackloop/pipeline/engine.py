@@ -14,7 +14,7 @@ from feedbackloop.models import AIRequest, AIResponse, Attempt, ProcessingStatus
 from feedbackloop.pipeline.cache import Answers, Cache
 from feedbackloop.pipeline.controller import Controller, RateLimit
 from feedbackloop.pipeline.resilience import CALL, Breaker, Call, CircuitBreaker, Clock, Fallback, Halt, Retry, Timeout
-from feedbackloop.pipeline.spending import Budget, Priced, Purse, worst_cost
+from feedbackloop.pipeline.spending import Budget, Priced, Purse, worst_of
 from feedbackloop.pipeline.streaming import Feed, Stream, Unheard
 from feedbackloop.pipeline.validation import Validate, presented
 from feedbackloop.pricing import Prices, spent
@@ -154,13 +154,13 @@ class Engine:
             self._providers[name] = self._wrap(provider) if self._wrap else provider
         return self._providers[name]
 
-    def worst(self, request: AIRequest, prices: Prices | None = None) -> float:
-        """The most USD that one attempt at a request can cost; 0 where the price is unknown.
+    def worst(self, request: AIRequest, prices: Prices | None = None) -> float | None:
+        """The most USD that one attempt at a request can cost; None where the price is unknown.
 
         Args:
             prices: other ones than those of calls.
         """
-        return worst_cost(request, prices or self._prices, getattr(self.provider(request.model), "base_url", None))
+        return worst_of(self.provider(request.model), request, prices or self._prices)
 
     def live(self, model: str) -> bool:
         """Whether a model's answers are made now, rather than replayed."""
@@ -197,7 +197,7 @@ class Engine:
             # A recording is neither asked too often, nor down, nor paid for: its failures are replayed without a wait.
             return Retry(target, limits.retries, replace(clock, sleep=_no_wait), self._chance)
         target = RateLimit(target, self.controller, getattr(provider, "allowance", None))
-        target = Budget(target, self.purse, prices, getattr(provider, "base_url", None), clock)
+        target = Budget(target, self.purse, functools.partial(worst_of, provider, prices=prices), clock)
         target = CircuitBreaker(target, self._breakers.setdefault(model, Breaker()), clock, last=last)
         return Retry(Validate(target), limits.retries, clock, self._chance)
 

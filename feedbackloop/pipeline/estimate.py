@@ -8,18 +8,16 @@ from pathlib import Path
 
 from feedbackloop import queries
 from feedbackloop.datasets import open_dataset, survey
-from feedbackloop.errors import FeedbackLoopError
-from feedbackloop.identity import request_key
-from feedbackloop.models import Case, Message
+from feedbackloop.models import Case
 from feedbackloop.pipeline.charges import MADE_UP, unknown_prices
 from feedbackloop.pipeline.extending import More, extended
+from feedbackloop.pipeline.foresight import is_function, refuse_same_texts, refuse_small_budget, reused_answers
 from feedbackloop.pricing import BatchPrices, Prices, Tokens
 from feedbackloop.prompts import Prompt
 from feedbackloop.providers import create, model_name, provider_name
-from feedbackloop.providers.simulated import Behaviour, SimulatedProvider
 from feedbackloop.queries.costs import ended_by_variant
 from feedbackloop.queries.overview import ModelHistory, model_history
-from feedbackloop.settings import Limits, Settings, parse
+from feedbackloop.settings import Limits, Settings
 from feedbackloop.spec import RunSpec, TaskSpec, VariantSpec
 from feedbackloop.stats.planning import USUAL_TIE_RATE, detectable_effect
 from feedbackloop.store import Store
@@ -143,13 +141,14 @@ def estimate_spec(
 
     Raises:
         DatasetError: the dataset's first rows cannot be read.
-        PromptError: a prompt does not compile or fails on one of these rows.
+        PromptError: a prompt does not compile, fails on one of these rows, or says the same to all of them.
         UnknownName: a model names no known provider.
     """
     limit = limit or spec.limit
     found = survey(open_dataset(spec.dataset_path, id_column=spec.id_column), limit)
     settings = settings.model_copy(update={"base": spec.base})
     cache = limit is None if cache is None else cache
+    refuse_same_texts(spec, found, settings)
     return estimate(spec, store, settings, cases=found.cases, sample=found.sample, exact=found.exact, cache=cache)
 
 
@@ -193,6 +192,7 @@ def estimate_rest(
         finished, failed = ended.get(variant.id, (0, 0))
         left[variant.name] = min(failed, whole) if only_failed else max(0, whole - finished)
     settings = settings.model_copy(update={"base": rest.base})
+    refuse_same_texts(rest, found, settings)
     return estimate(rest, store, settings, cases=found.cases, sample=found.sample, exact=found.exact, left=left)
 
 
@@ -221,8 +221,11 @@ def estimate(
 
     Raises:
         PromptError: a prompt does not compile or fails on a case.
+        SettingsError: the budget of a new run does not hold one of its calls.
         UnknownName: a model names no known provider.
     """
+    if spec.budget_usd is not None and left is None:
+        refuse_small_budget(spec, spec.budget_usd, sample, store if cache else None, settings)
     models = [model_name(variant.model, settings) for variant in spec.variants]
     history = model_history(store, models)
     by_batch = spec.executor == "batch"
@@ -230,7 +233,7 @@ def estimate(
     made = []
     seconds = 0.0
     for variant, model in zip(spec.variants, models, strict=True):
-        reused = _reused(variant, sample, spec.repeats, store, settings) if cache else 0
+        reused = reused_answers(variant, sample, spec.repeats, store, settings) if cache else 0
         calls = max(0, cases * spec.repeats - reused) if left is None else left[variant.name]
         past = history.get(model, ModelHistory(None, None))
         provider = provider_name(model, settings)
@@ -256,72 +259,6 @@ def estimate(
     return Estimate(
         cases, spec.repeats, tuple(made), seconds, unknown_prices(asked, settings), exact, looked_at, by_batch
     )
-
-
-def cannot_ask(variant: VariantSpec, settings: Settings) -> str | None:
-    """Why a variant cannot be asked, as a sentence: no such provider, no key, no file, an unknown parameter. None if all is well.
-
-    A function of one's own is not looked at: to look is to run its file.
-    """
-    try:
-        for model in (variant.model, *variant.fallbacks):
-            full = model_name(model, settings)
-            provider = create(provider_name(full, settings), settings)
-            prepare = getattr(provider, "prepare", None)
-            if prepare is not None and not getattr(provider, "takes_inputs", False):
-                prepare(full)
-            if isinstance(provider, SimulatedProvider):
-                parse(Behaviour, variant.params, f"parameters of '{variant.name}'")
-    except FeedbackLoopError as error:
-        return str(error)
-    return None
-
-
-def has_batches(variant: VariantSpec, settings: Settings) -> bool:
-    """Whether a variant's provider takes batches."""
-    try:
-        return hasattr(create(provider_name(model_name(variant.model, settings), settings), settings), "batches")
-    except FeedbackLoopError:
-        return False
-
-
-def rendered(variant: VariantSpec, case: Case, settings: Settings) -> list[Message] | None:
-    """What a variant sends for a case; None for a function of one's own, which gets the case's inputs instead.
-
-    Raises:
-        PromptError: the prompt does not compile, or the case lacks a variable.
-        UnknownName: the model names no known provider.
-    """
-    return None if is_function(variant.model, settings) else Prompt.of(variant.record()).render(case)
-
-
-def is_function(model: str, settings: Settings) -> bool:
-    """Whether a model is a function of one's own.
-
-    Raises:
-        UnknownName: the model names no known provider.
-    """
-    return bool(getattr(create(provider_name(model, settings), settings), "takes_inputs", False))
-
-
-def _reused(variant: VariantSpec, sample: Sequence[Case], repeats: int, store: Store, settings: Settings) -> int:
-    """How many answers of the sample are there already; a function of one's own is not looked at, as in `cannot_ask`."""
-    if not store.exists() or is_function(variant.model, settings):
-        return 0
-    model = model_name(variant.model, settings)
-    try:
-        prepare = getattr(create(provider_name(model, settings), settings), "prepare", None)
-        source = prepare(model) if prepare else None
-    except FeedbackLoopError:
-        return 0  # it cannot be asked at all, which is said elsewhere
-    prompt, params = Prompt.of(variant.record()), variant.params
-    keys = [
-        request_key(messages, model, params, repeat, source)
-        for messages in map(prompt.render, sample)
-        for repeat in range(repeats)
-    ]
-    found = queries.answered_keys(store, keys)
-    return sum(key in found for key in keys)
 
 
 def _input_tokens(variant: VariantSpec, sample: Sequence[Case], settings: Settings) -> float:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -28,17 +28,17 @@ from feedbackloop.models import (
     Task,
     Variant,
 )
+from feedbackloop.pipeline.budget import Assumed
 from feedbackloop.pipeline.cache import Keys, reusable
-from feedbackloop.pipeline.cells import Asking, Cell, cells
+from feedbackloop.pipeline.cells import Asking, Cell, cell_hash, cell_mark, cells
 from feedbackloop.pipeline.engine import Dropped, Engine
 from feedbackloop.pipeline.grading import grade
+from feedbackloop.pipeline.plan import Plan
 from feedbackloop.pipeline.progress import Progress, RunResult, Tally
 from feedbackloop.pipeline.resilience import Clock
 from feedbackloop.pipeline.writer import Writer
-from feedbackloop.pricing import spent
 from feedbackloop.queries.overview import NO_FIGURES, run_figures
-from feedbackloop.queries.paid import unpriced_answers
-from feedbackloop.queries.reuse import failed_cells
+from feedbackloop.queries.reuse import Ended, ended_cells
 from feedbackloop.store import Store
 from feedbackloop.wording import file_name
 
@@ -75,10 +75,15 @@ class Part:
         self.tally = Tally()
         self.reason: str | None = None
         """Why this part ends early; set by whatever ends it."""
-        self.total = self.unasked = 0
+        self.cached_before = self.passed = self.unasked = 0
+        """Cells that an earlier part took from another run; that were done when they came up; that are left alone, as only
+        what failed is asked."""
         self.began = self.clock.now()
         self.ready: deque[Cell] = deque()
         self.callback_error: Exception | None = None
+        self.assumed = Assumed(self._worst)
+        self.ended: Ended | None = None
+        """What earlier parts have asked, without what this one asks again."""
         self.answered = Keys()
         """What was asked in this part: found again in the store where the same comes up much later."""
         self.left: list[Record] = []
@@ -89,15 +94,21 @@ class Part:
 
         Raises:
             DatasetError: a row cannot be read or rendered; nothing was asked or stored.
-            FeedbackLoopError: a variant cannot be asked at all; nothing was asked or stored.
+            PromptError: a prompt says the same to every case; nothing was asked or stored.
+            FeedbackLoopError: a variant cannot be asked at all, or not within the budget; nothing was asked or stored.
             StoreError: the store refused; what it took before stays.
         """
         asking = [Asking.of(variant, self.engine) for variant in self.variants]
+        reads = self.store.exists()
+        self.reusable = queries.reusable_keys(self.store) if self.engine.answers and reads else set()
+        if self.before:
+            self._take_stock()
+        self.plan = Plan(
+            self.dataset, asking, self.run.repeats, self.engine, self._worst, self.ended, reusable=self.reusable
+        )
         # In a thread, so that Ctrl-C and the progress of others are not held up by a large file.
-        checked = await asyncio.to_thread(self.dataset.check, lambda case: _render(asking, case))
-        self.total = checked.cases * len(asking) * self.run.repeats
+        checked = await asyncio.to_thread(self.plan.check)
         notes = self._notes(checked)
-        self.reusable = queries.reusable_keys(self.store) if self.engine.answers and self.store.exists() else set()
         self.run = self.run.model_copy(update={"fingerprint": checked.fingerprint})
         self.started = self._event("started")
         self.store.append(
@@ -106,8 +117,7 @@ class Part:
             unless=lambda connection: queries.refuse_if_running(connection, self.run.id),
         )
         self.done = queries.finished_cells(self.store, self.run.id) if self.before else set()
-        self.failed = failed_cells(self.store, self.run.id) if self.only_failed else set()
-        # The budget is the run's, and not each part's anew.
+        # The budget is the run's, and not each part's anew. Only now can no other part spend any of it.
         if self.before:
             self._count_spent()
         self.known = queries.known_cases(self.store)
@@ -127,36 +137,39 @@ class Part:
             await self._work()
         finally:
             # Also when this task was cancelled: what was answered is kept, and the run is known to have stopped.
-            if self.unasked and self.tally.done + self.unasked == self.total:
+            gone_through = self.passed + self.tally.asked
+            if self.unasked and gone_through + self.unasked == self.plan.cells:
                 self._stop("only what had failed was asked again")
-            elif self.tally.done < self.total:
+            elif gone_through < self.plan.cells:
                 self._stop("it was asked to stop" if self.stop.is_set() else "it was interrupted")
             self.writer.close(*self.left, self._event("finished" if self.reason is None else "stopped"))
             self._report()
             await self.engine.aclose()
         if (error := self.writer.error or self.callback_error) is not None:
             raise error
-        if self.engine.purse.limit_usd is not None and self.tally.unpriced:
-            notes += (f"the budget does not hold for {self.tally.unpriced:,} answers, whose price is unknown",)
+        if self._limit_usd is not None:
+            notes += self.assumed.notes
         return RunResult(self.run, self._progress(), self.reason, dict(self.tally.failures), checked, notes)
+
+    def _take_stock(self) -> None:
+        self.ended = ended_cells(self.store, self.run.id)
+        self.tally.skipped, self.tally.unretried = len(self.ended.answered), len(self.ended.failed)
+        self._count_spent()
 
     def _count_spent(self) -> None:
         before = run_figures(self.store, [self.run.id]).get(self.run.id, NO_FIGURES)
         self.tally.spent_usd, self.tally.unpriced = before.spent_usd, before.unpriced
-        self.engine.purse.spent_usd = before.spent_usd
-        if before.unpriced and self.engine.purse.limit_usd is not None:
-            self.engine.purse.spent_usd += self._charged(unpriced_answers(self.store, self.run.id))
+        self.cached_before = before.cached
+        self.assumed = Assumed(self._worst)
+        if before.unpriced and self._limit_usd is not None:
+            self.assumed.add_stored(self.store, self.run.id)
+        self.engine.purse.spent_usd = before.spent_usd + self.assumed.usd
 
-    def _charged(self, answers: Iterable[tuple[AIRequest, AIResponse]]) -> float:
-        """What the budget was charged for attempts of which nobody knows what they cost: their worst case, as when they were made."""
-        return sum(
-            self._worst(request.model_copy(update={"model": attempt.model}))
-            for request, response in answers
-            for attempt in response.attempts
-            if spent([attempt]) is None
-        )
+    @property
+    def _limit_usd(self) -> float | None:
+        return self.engine.purse.limit_usd
 
-    def _worst(self, request: AIRequest) -> float:
+    def _worst(self, request: AIRequest) -> float | None:
         return self.engine.worst(request)
 
     async def _work(self) -> None:
@@ -197,7 +210,7 @@ class Part:
         """Put the next missing cells into `ready`, and known answers to them at hand; false at the end of the dataset."""
         passed = list(islice(self.cells, LOOK_AHEAD if self.reusable else 64))
         found = [cell for cell in passed if not self._is_done(cell.request)] if self.done else passed
-        self.tally.skipped += len(passed) - len(found)
+        self.passed += len(passed) - len(found)
         if self.only_failed:
             missing, found = len(found), [cell for cell in found if self._has_failed(cell.request)]
             self.unasked += missing - len(found)
@@ -228,7 +241,7 @@ class Part:
         except Dropped as cut:
             # It may have been charged for all the same.
             self._write(cell.case, cut.response, cell.request)
-            self.tally.add_spend(cut.response)
+            self._pay(cell.request, cut.response)
             raise
         if response.error_type == "BudgetExceeded":
             self._stop(response.error or "")
@@ -243,16 +256,34 @@ class Part:
         if response.error_type == "AuthenticationFailed":
             self._stop(f"{response.error}; the other rows would meet the same")
 
-    async def _keep(self, case: Case, response: AIResponse, *asked: AIRequest) -> None:
-        """Grade a response and hand it to the writer, with the request where the store has not got that yet."""
+    async def _keep(self, case: Case, response: AIResponse, request: AIRequest, *, known: bool = False) -> None:
+        """Grade a response and hand it to the writer, with the request where the store has not got that yet (`known`)."""
         ratings: list[Rating] = []
         try:
             if self.graders:
                 await grade(self.graders, case, response, ratings)
         finally:
             # Also when this is cut short: it was paid for.
-            self._write(case, response, *asked, *ratings)
+            self._write(case, response, *([] if known else [request]), *ratings)
             self.tally.add(response)
+            self._count_again(request)
+            self._pay(request, response)
+
+    def _count_again(self, request: AIRequest) -> None:
+        """Count a cell once that an earlier part has asked too."""
+        cell = cell_hash(request)
+        if self.ended is not None and cell in self.ended.failed:
+            self.ended.failed.remove(cell)
+            self.tally.unretried -= 1
+        elif self.ended is not None and cell in self.ended.answered:
+            # Its key is another now, as of a function that was changed.
+            self.ended.answered.remove(cell)
+            self.tally.skipped -= 1
+
+    def _pay(self, request: AIRequest, response: AIResponse) -> None:
+        self.tally.add_spend(response)
+        if self._limit_usd is not None:
+            self.assumed.add(request, response)
 
     def _write(self, case: Case, response: AIResponse, *others: Record) -> None:
         records: list[Record] = [response, *others]
@@ -271,7 +302,7 @@ class Part:
         return cell_mark(request) in self.done
 
     def _has_failed(self, request: AIRequest) -> bool:
-        return hash((request.case_id, request.variant_id, request.repeat)) in self.failed
+        return self.ended is not None and cell_hash(request) in self.ended.failed
 
     def _opening(self) -> list[Record]:
         """What the store must know before the first answer: names and tasks that are new or have changed, and the run."""
@@ -330,12 +361,13 @@ class Part:
         tally = self.tally
         return Progress(
             run_id=self.run.id,
-            total=self.total,
-            done=self.tally.done,
+            total=self.plan.cells + self.plan.outside,
+            done=tally.done,
             completed=tally.completed,
-            failed=tally.failed,
+            failed=tally.failed + tally.unretried,
             cached=tally.cached,
             skipped=tally.skipped,
+            unretried=tally.unretried,
             spent_usd=tally.spent_usd,
             unpriced=tally.unpriced,
             elapsed_s=self.clock.now() - self.began,
@@ -356,34 +388,10 @@ class Part:
             self.progress, self.callback_error = None, error
 
     def _event(self, kind: Any) -> RunEvent:
-        now = self._progress()
-        counts = {
-            name: getattr(now, name)
-            for name in (
-                "total",
-                "done",
-                "completed",
-                "failed",
-                "cached",
-                "skipped",
-                "spent_usd",
-                "unpriced",
-                "late",
-                "refused",
-            )
-        }
+        counts = self._progress().counts
+        counts["cached"] += self.cached_before
         if kind == "stopped":
             counts["reason"] = self.reason
         # Whether a process lives can be told on its own machine only.
         counts["host"] = socket.gethostname()
         return RunEvent(run_id=self.run.id, kind=kind, pid=os.getpid(), counts=counts, created_at=self.clock.utc())
-
-
-def cell_mark(request: AIRequest) -> int:
-    """Hash of the cell that a request is for, and of what it asks: whether it is answered, `queries.finished_cells` tells."""
-    return hash((request.case_id, request.variant_id, request.repeat, request.key))
-
-
-def _render(asking: Sequence[Asking], case: Case) -> None:
-    for one in asking:
-        one.render(case)

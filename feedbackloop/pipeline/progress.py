@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from feedbackloop.datasets import Checked
 from feedbackloop.errors import ProviderTimeout, RateLimited
@@ -18,13 +19,17 @@ class Progress:
 
     run_id: str
     total: int
-    """Cells, those that were done before a resume included."""
+    """Cells of the whole run, earlier parts included."""
     done: int
+    """Cells that have an answer or a failure."""
     completed: int
+    """Answered in this part of the run."""
     failed: int
+    """Cells that have failed, and have no answer yet."""
     cached: int
+    """Used again from before."""
     skipped: int
-    """Done before, in an earlier part of this run."""
+    """Answered before, in an earlier part of this run."""
     spent_usd: float
     """As far as it is known; what earlier parts of this run spent included."""
     unpriced: int
@@ -32,6 +37,8 @@ class Progress:
     elapsed_s: float
     places: Mapping[str, int]
     """Calls that each target is allowed at once, at present."""
+    unretried: int = 0
+    """Failed in an earlier part of this run and not asked again yet; among `failed`."""
     late: int = 0
     """Calls that did not answer in time; what they may still bring is ignored."""
     refused: int = 0
@@ -42,14 +49,26 @@ class Progress:
     """What is awaited where that takes hours, such as `batch of 2,000 with OpenAI, 1,200 done`."""
 
     @property
+    def counts(self) -> dict[str, Any]:
+        """What an event of the run says: how the whole of it stands, but for `late` and `refused`."""
+        names = ("total", "done", "failed", "cached", "spent_usd", "unpriced", "late", "refused")
+        earlier = {"completed": self.skipped + self.completed, "skipped": self.skipped + self.unretried}
+        return earlier | {name: getattr(self, name) for name in names}
+
+    @property
+    def asked(self) -> int:
+        """Cells that this part of the run has asked."""
+        return self.completed + self.failed - self.unretried
+
+    @property
     def rate(self) -> float:
         """Cells per second in this part of the run."""
-        return (self.done - self.skipped) / self.elapsed_s if self.elapsed_s > 0 else 0.0
+        return self.asked / self.elapsed_s if self.elapsed_s > 0 else 0.0
 
     @property
     def eta_s(self) -> float | None:
         """Seconds left at this rate."""
-        return (self.total - self.done) / self.rate if self.rate > 0 else None
+        return (self.total - self.done + self.unretried) / self.rate if self.rate > 0 else None
 
 
 @dataclass(frozen=True)
@@ -72,10 +91,12 @@ class RunResult:
 
     def __repr__(self) -> str:
         """How it ended, as a sentence."""
-        done, all_ = self.progress.done, count(self.progress.total, "answer")
-        how = f"stopped at {done:,} of {all_}: {self.stopped}" if self.stopped else f"is complete: {all_}"
-        failed = f", {self.progress.failed:,} failed" if self.progress.failed else ""
-        return f"Run {self.run.id[:8]} {how}{failed}; spent: {spend(self.progress.spent_usd, self.progress.unpriced)}."
+        now = self.progress
+        failed = f", {now.failed:,} failed" if now.failed else ""
+        how = f"is complete: {count(now.done - now.failed, 'answer')}"
+        if self.stopped:
+            how = f"stopped at {now.done:,} of {count(now.total, 'answer')}: {self.stopped}"
+        return f"Run {self.run.id[:8]} {how}{failed}; spent: {spend(now.spent_usd, now.unpriced)}."
 
 
 @dataclass
@@ -86,6 +107,9 @@ class Tally:
     failed: int = 0
     cached: int = 0
     skipped: int = 0
+    """Cells that have an answer of an earlier part."""
+    unretried: int = 0
+    """Cells that have failed in an earlier part, and were not asked in this one."""
     spent_usd: float = 0.0
     unpriced: int = 0
     late: int = 0
@@ -93,7 +117,7 @@ class Tally:
     failures: Counter[str] = field(default_factory=Counter)
 
     def add(self, response: AIResponse) -> None:
-        """Count a response."""
+        """Count a response, but for what it cost."""
         if response.status is ProcessingStatus.COMPLETED:
             self.completed += 1
         else:
@@ -104,10 +128,9 @@ class Tally:
                 self.late += attempt.error_type == ProviderTimeout.__name__
                 self.refused += attempt.error_type == RateLimited.__name__
         self.cached += response.cached
-        self.add_spend(response)
 
     def add_spend(self, response: AIResponse) -> None:
-        """Count what a response was paid for, and nothing else of it."""
+        """Count what a response cost."""
         if response.cached:
             return
         if response.spent_usd is None:
@@ -119,4 +142,9 @@ class Tally:
     @property
     def done(self) -> int:
         """Cells that have an answer or a failure, those of earlier parts included."""
-        return self.completed + self.failed + self.skipped
+        return self.asked + self.skipped + self.unretried
+
+    @property
+    def asked(self) -> int:
+        """Cells that this part has asked."""
+        return self.completed + self.failed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -227,11 +227,10 @@ class Purse:
 class Budget:
     """Lets an attempt pass only if its worst case fits what is left, and settles with what it did cost."""
 
-    def __init__(self, inner: Provider, purse: Purse, prices: Prices, base_url: str | None, clock: Clock) -> None:
+    def __init__(self, inner: Provider, purse: Purse, worst: Callable[[AIRequest], float | None], clock: Clock) -> None:
         self._inner = inner
         self._purse = purse
-        self._prices = prices
-        self._base_url = base_url
+        self._worst = worst
         self._clock = clock
 
     async def complete(self, request: AIRequest) -> AIResponse:
@@ -242,7 +241,9 @@ class Budget:
         """
         call, worst = CALL.get(), 0.0
         if self._purse.limit_usd is not None:
-            worst, began = self._worst(request), self._clock.now()
+            worst, began = self._worst(request) or 0.0, self._clock.now()
+            if worst > self._purse.limit_usd:
+                raise BudgetExceeded(too_small(request, worst, self._purse.limit_usd))
             await call.halt.wait(self._purse.reserve(worst))
             call.queued(self._clock.now() - began)
         else:
@@ -262,21 +263,41 @@ class Budget:
             self._purse.settle(worst, cost)
         return response
 
-    def _worst(self, request: AIRequest) -> float:
-        return worst_cost(request, self._prices, self._base_url)
+
+def too_small(request: AIRequest, worst_usd: float, limit_usd: float) -> str:
+    """The sentence about a budget that does not hold one call, and what to do; the same before a run and in it."""
+    who = f"'{variant}'" if (variant := request.metadata.get("variant")) else request.model
+    if _most_tokens(request.params) is None:
+        why = f": max_tokens is not set, so {DEFAULT_MAX_TOKENS:,} output tokens are assumed; set params.max_tokens"
+    else:
+        why = "; lower params.max_tokens"
+    return (
+        f"the budget of {dollars(limit_usd)} is less than one call of {who} could cost, {dollars(worst_usd)}{why}, or allow "
+        "more (--max-cost USD)"
+    )
 
 
-def worst_cost(request: AIRequest, prices: Prices, base_url: str | None) -> float:
-    """The most USD that one attempt can cost; 0 where the price is unknown."""
+def worst_of(provider: Provider, request: AIRequest, prices: Prices) -> float | None:
+    """The most USD that one attempt with a provider can cost; None where the price is unknown."""
+    if not getattr(provider, "paid", True):
+        return 0.0
+    return worst_cost(request, prices, getattr(provider, "base_url", None))
+
+
+def worst_cost(request: AIRequest, prices: Prices, base_url: str | None) -> float | None:
+    """The most USD that one attempt can cost; None where the price is unknown."""
     params = request.params
     texts = [str(message.get("content", "")) for message in request.messages] or [request.input]
     # Schemas and tools are read by the model too.
     texts += [str(value) for value in params.values() if isinstance(value, list | Mapping)]
     # No token is shorter than a byte; each message has a frame of a few tokens.
     size = sum(len(text.encode("utf-8", "surrogatepass")) + 8 for text in texts) + 8
-    asked = _whole(params.get("max_completion_tokens")) or _whole(params.get("max_tokens")) or DEFAULT_MAX_TOKENS
-    tokens = Tokens(size, asked * (_whole(params.get("n")) or 1))
-    return prices.cost(request.model, tokens, base_url=base_url) or 0.0
+    tokens = Tokens(size, (_most_tokens(params) or DEFAULT_MAX_TOKENS) * (_whole(params.get("n")) or 1))
+    return prices.cost(request.model, tokens, base_url=base_url)
+
+
+def _most_tokens(params: Mapping[str, Any]) -> int | None:
+    return _whole(params.get("max_completion_tokens")) or _whole(params.get("max_tokens"))
 
 
 def _whole(value: Any) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from feedbackloop.models import AIResponse, Case
@@ -26,16 +27,26 @@ def finished_cells(store: Store, run_id: str) -> set[int]:
     )
 
 
-def failed_cells(store: Store, run_id: str) -> set[int]:
-    """Hashes of (case_id, variant_id, repeat) of the cells that failed at some time."""
-    return _hashes(
-        store,
-        """
-        SELECT DISTINCT request.case_id, request.variant_id, request.repeat
+@dataclass(frozen=True)
+class Ended:
+    """Hashes of (case_id, variant_id, repeat) of the cells of a run that were asked."""
+
+    answered: set[int]
+    """Those with a completed answer."""
+    failed: set[int]
+    """Those that have only failed."""
+
+
+def ended_cells(store: Store, run_id: str) -> Ended:
+    """The cells of a run that were asked, each as it stands now."""
+    told = """
+        SELECT request.case_id, request.variant_id, request.repeat
         FROM requests request JOIN responses response ON response.request_id = request.id
-        WHERE request.run_id = ? AND response.status = 'failed'
-        """,
-        [run_id],
+        WHERE request.run_id = ? GROUP BY ALL HAVING {}
+    """
+    completed = "bool_or(response.status = 'completed')"
+    return Ended(
+        _hashes(store, told.format(completed), [run_id]), _hashes(store, told.format(f"NOT {completed}"), [run_id])
     )
 
 

@@ -43,6 +43,8 @@ class Chosen:
     cases: int
     sample: tuple[Case, ...]
     """The first 1,000."""
+    conversations: int
+    """How many of all cases have messages of their own."""
 
 
 def choose() -> Chosen | None:
@@ -181,7 +183,7 @@ def _look(file: Path) -> Chosen:
     # Whoever will rate these answers blind must not have read them beside their columns' names.
     first_rows([{name: value for name, value in row.items() if name not in answers} for row in begin.rows])
     variables = tuple(dict.fromkeys(name for case in sample for name in case.inputs))
-    return Chosen(file, chosen, variables, checked.cases, sample)
+    return Chosen(file, chosen, variables, checked.cases, sample, checked.conversations)
 
 
 def _told(checked: Checked, sample: Sequence[Case]) -> str:
@@ -192,7 +194,7 @@ def _told(checked: Checked, sample: Sequence[Case]) -> str:
         told.append(f"{count(len(checked.segments), 'segment')} ({shortened(list(checked.segments))})")
     if any(case.expected is not None for case in sample):
         told.append("with expected answers")
-    if any(case.messages for case in sample):
+    if checked.conversations:
         told.append("with conversations")
     return " · ".join(told)
 

@@ -12,7 +12,7 @@ from feedbackloop.pages.starting import data, trial
 from feedbackloop.pages.starting.data import FILE, Chosen
 from feedbackloop.pages.starting.files import own_name, safe_name
 from feedbackloop.pages.starting.variants import SLOTS, Drawn
-from feedbackloop.pipeline import charges, estimate, launch
+from feedbackloop.pipeline import charges, estimate, foresight, launch
 from feedbackloop.pipeline.estimate import Estimate
 from feedbackloop.pipeline.launch import Launched
 from feedbackloop.queries import overview
@@ -49,7 +49,7 @@ def choose(chosen: Chosen, drawn: Drawn, settings: Settings) -> None:
             "Download spec.yaml", text, "spec.yaml", "application/yaml", icon=":material/download:", on_click="ignore"
         )
     unknown = found is not None and bool(found.unknown_prices)
-    _start(spec, ready=drawn.ready and (allowed or not unknown), unpriced=unknown)
+    _start(spec, ready=drawn.ready and found is not None and (allowed or not unknown), unpriced=unknown)
 
 
 def _spec(chosen: Chosen, drawn: Drawn, settings: Settings) -> RunSpec | None:
@@ -68,7 +68,7 @@ def _spec(chosen: Chosen, drawn: Drawn, settings: Settings) -> RunSpec | None:
             width=320,
             placeholder="none",
         )
-    by_batch = bool(drawn.specs) and all(estimate.has_batches(variant, settings) for variant in drawn.specs)
+    by_batch = bool(drawn.specs) and all(foresight.has_batches(variant, settings) for variant in drawn.specs)
     if by_batch:
         by_batch = st.checkbox("By batch: half the price, answers within a day", key="new-batch")
     if len(drawn.specs) != len(st.session_state.get(SLOTS) or ()):

@@ -17,7 +17,7 @@ from feedbackloop.errors import FeedbackLoopError, SettingsError
 from feedbackloop.models import Case, Variant
 from feedbackloop.pages import answer, context
 from feedbackloop.pages.starting.data import Chosen
-from feedbackloop.pipeline.estimate import cannot_ask, is_function, rendered
+from feedbackloop.pipeline.foresight import cannot_ask, is_function, refuse_same, rendered
 from feedbackloop.providers import model_name, provider_name
 from feedbackloop.settings import Settings, parse
 from feedbackloop.spec import VariantSpec
@@ -67,7 +67,7 @@ def choose(chosen: Chosen, settings: Settings, like: Sequence[Variant]) -> Drawn
         for column, slot in zip(st.columns(2, gap="medium"), pair, strict=False):
             with column, st.container(border=True, key=f"variant-{slot}"):
                 spec = _card(slot, chosen, known, settings, removable=len(slots) > 1)
-                shown = spec is not None and _rendering(slot, spec, case, known, settings)
+                shown = spec is not None and _rendering(slot, spec, case, chosen, known=known, settings=settings)
             ready = ready and shown
             if spec is not None:
                 specs.append(spec)
@@ -297,13 +297,17 @@ def _params(slot: int, model: str) -> dict[str, Any]:
     return params
 
 
-def _rendering(slot: int, spec: VariantSpec, case: Case, known: Sequence[Variant], settings: Settings) -> bool:
+def _rendering(
+    slot: int, spec: VariantSpec, case: Case, chosen: Chosen, *, known: Sequence[Variant], settings: Settings
+) -> bool:
     """The row as this variant sends it, or the sentence that says why it cannot; false for the latter."""
     refusal = _refused(spec, known, settings) or cannot_ask(spec, settings)
     if refusal:
         st.error(answer.escaped(refusal), icon=":material/key:" if "not set" in refusal else ":material/error:")
     try:
         messages = rendered(spec, case, settings)
+        if not chosen.conversations:
+            refuse_same(spec, case, chosen.cases, settings)
     except FeedbackLoopError as error:
         st.error(answer.escaped(str(error)), icon=":material/error:")
         return False
