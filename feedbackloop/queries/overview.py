@@ -273,16 +273,15 @@ def live_run(store: Store, run_id: str) -> LiveRun | None:
         if not begins or not signs:
             return None
         kind, text, at = signs[-1]
+        since, ended = at, kind in {"finished", "stopped"}
         counts: dict[str, Any] = json.loads(text) if text else {}
-        ended = kind in {"finished", "stopped"}
-        since = at
         if kind == "started" and len(signs) > 1:
             # A part begins before it has counted what earlier ones left it, and asks again what failed in them.
             _, text, since = next((sign for sign in reversed(signs) if sign[0] != "started"), signs[0])
-            left: dict[str, Any] = json.loads(text) if text else {}
+            left = json.loads(text) if text else {}
             done = int(left.get("done") or 0) - int(left.get("failed") or 0)
-            counts = left | {"total": counts.get("total"), "done": done, "failed": 0, "cached": 0, "batches": ()}
-        new: tuple[Any, ...] = (0, 0, 0, 0, 0.0, 0)
+            counts = {**left, "total": counts.get("total"), "done": done, "failed": 0, "cached": 0, "batches": ()}
+        new: Sequence[Any] = (0, 0, 0, 0, 0.0, 0)
         if not ended:
             connection.execute(
                 f"""
