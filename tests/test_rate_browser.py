@@ -289,7 +289,9 @@ def test_who_stops_is_shown_which_was_which_only_if_asked(page: Page, address: s
     press(page, "1")
     page.get_by_role("button", name="Finish for now").click()
     page.get_by_role("heading", name="Enough for now").wait_for()
-    page.get_by_text("What this session moved").wait_for()
+    page.get_by_role("button", name="Show which was which").wait_for()
+    said = page.locator("[data-testid=stMain]").inner_text()
+    assert not re.search("umbra|lumen|%|What this session moved", said)
     assert store.read("SELECT count(*) AS n FROM exposures WHERE page = 'reveal'")["n"][0] == 0
     page.get_by_role("button", name="Show which was which").click()
     page.locator("[data-testid=stDataFrame]").wait_for()

@@ -161,6 +161,44 @@ def test_a_whole_queue_by_keys_and_its_end(store: Store, quick: None) -> None:
     assert not any((one.key or "").startswith("vote-") for one in opened.button)
 
 
+def test_who_could_still_rate_on_is_told_no_names_and_no_figures(store: Store, quick: None) -> None:
+    queue = a_queue(store, overlap=2)
+    # Ben differs from Anna on the one, and has the others before him.
+    pair = comparisons.next_pair(store, queue, "Ben")
+    assert pair is not None
+    comparisons.vote(store, pair, "both_bad", "Ben", 3.0)
+    opened = press(rate(queue=queue.id, rater="Anna"), "vote-left-")
+    press(opened, "skip-")
+    press(opened, "vote-tie-")
+    # What was passed on may be looked at again.
+    assert not_told(opened, "You are done")
+    press(opened, "rating-result")
+    assert "What this session moved" in [one.value for one in opened.subheader]
+    assert {one.case_id for one in store.load(Exposure, "SELECT * FROM exposures")} == {a_case(n).id for n in range(3)}
+    press(press(opened, "rating-again"), "vote-left-")
+    assert votes_of(store, "Anna") == [True, True, False]
+
+
+def test_while_another_one_holds_a_pair_it_is_not_the_end(store: Store, quick: None) -> None:
+    queue = a_queue(store)
+    assert comparisons.next_pair(store, queue, "Ben") is not None
+    opened = rate(queue=queue.id, rater="Anna")
+    for _ in range(2):
+        press(opened, "vote-left-")
+    assert not_told(opened, "You are done")
+    assert store.read("SELECT count(*) AS n FROM exposures")["n"][0] == 0
+
+
+def not_told(opened: AppTest, title: str) -> bool:
+    """Whether it ends so, without tables, names and figures."""
+    named = {"What this session moved", "Where raters differ"} & {one.value for one in opened.subheader}
+    return (
+        opened.title[0].value == title
+        and not (named or opened.table or opened.dataframe)
+        and "umbra" not in words(opened)
+    )
+
+
 def test_nothing_left_for_this_rater_says_so(store: Store, quick: None) -> None:
     queue = a_queue(store)
     while (pair := comparisons.next_pair(store, queue, "Ben")) is not None:

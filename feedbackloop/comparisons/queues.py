@@ -164,6 +164,17 @@ def status(store: Store, queue: Queue) -> QueueStatus:
     return QueueStatus(queue, deck.size, deck.complete, deck.left_out, so_far.filled, so_far.raters)
 
 
+def answers_of(store: Store, queue: Queue) -> list[tuple[str, list[str]]]:
+    """All answers that a queue may show: pairs of a case's id and the ids of its answers."""
+    deck = dealer(store, queue).deck
+    while deck.read_on():
+        pass
+    found: dict[str, dict[str, None]] = {}
+    for slot in deck.read:
+        found.setdefault(slot.case_id, {}).update(dict.fromkeys(slot.responses))
+    return [(case_id, list(ids)) for case_id, ids in found.items()]
+
+
 def outlook(
     store: Store,
     task: str,

@@ -98,6 +98,8 @@ class Sitting:
         dealing = dealer(self.store, self.queue)
         self.done, self.skipped = dealing.judged(self.rater), dealing.skipped(self.rater)
         self.left = dealing.left(self.rater)
+        self.over = self.item is None and dealing.is_over(self.rater)
+        """Nothing of this queue can come to this rater any more."""
 
     def resume(self, *, again: bool = False) -> None:
         """Go on after a pause, or (`again`) with what was passed on."""
