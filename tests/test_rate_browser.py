@@ -271,8 +271,10 @@ def test_a_second_rater_goes_on_by_link_and_sees_nothing_but_that(
     press(page, "1")
     here = number_on_screen(page)
     other = context.new_page()
-    other.goto(f"{address}/?queue={queue.id}&rater=Ben&only=rate")
-    settled(other)
+    for path in ("rate", ""):
+        other.goto(f"{address}/{path}?queue={queue.id}&rater=Ben&only=rate")
+        settled(other)
+        assert other.get_by_role("dialog").count() == 0
     assert_blind(other)
     assert number_on_screen(other) != here
     assert other.locator("[data-testid=stSidebarNav]").count() == 0
