@@ -15,7 +15,9 @@ pages = {
 
 if context.is_raters_link():
     # Who follows an invitation to rate is shown nothing that could give a variant away.
-    chosen = st.navigation([pages["rate"]], position="hidden")
+    # Its address may name the page or not: of several pages, one has to stand for the bare address.
+    alone = st.Page(context.PAGES["rate"].path, title=context.PAGES["rate"].title, url_path="invited", default=True)
+    chosen = st.navigation([alone, pages["rate"]], position="hidden")
 else:
     groups = {
         group: [pages[name] for name, page in context.PAGES.items() if page.group == group] for group in context.GROUPS

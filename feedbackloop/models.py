@@ -252,6 +252,8 @@ class Queue(Record):
     variants: list[str]
     cases: list[str] = Field(default_factory=list)
     """Case ids; none means all cases of the task that these variants answered."""
+    slots: list[list[str]] = Field(default_factory=list)
+    """Of a sample, what was drawn: a case's id, then the ids of the two variants of a pair, or of the one; none means all of the cases."""
     runs: list[str] = Field(default_factory=list)
     """Run ids; none means each variant's newest completed answer, whatever run it is from."""
     criteria: list[str] = Field(default_factory=list)

@@ -207,7 +207,18 @@ def extend_runs(connection: duckdb.DuckDBPyConnection) -> None:
     """Version 4: a run may have several rows, and answers tell their speed: both are views, which each version writes anew."""
 
 
-MIGRATIONS: list[Callable[[duckdb.DuckDBPyConnection], None]] = [create, describe_queues, rule_queues, extend_runs]
+def sample_queues(connection: duckdb.DuckDBPyConnection) -> None:
+    """Version 5: a queue of so many pairs says which ones."""
+    connection.execute("ALTER TABLE queues ADD COLUMN IF NOT EXISTS slots JSON DEFAULT '[]'")
+
+
+MIGRATIONS: list[Callable[[duckdb.DuckDBPyConnection], None]] = [
+    create,
+    describe_queues,
+    rule_queues,
+    extend_runs,
+    sample_queues,
+]
 """Each takes a store from one version to the next, in a transaction of its own. Never edit one that was released."""
 
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from feedbackloop import comparisons, schema
 from feedbackloop.comparisons import dealing, items, seats
 from feedbackloop.comparisons.deck import Deck
+from feedbackloop.comparisons.queues import _sample
 from feedbackloop.errors import SettingsError, StoreError, UnknownName
 from feedbackloop.identity import utcnow
 from feedbackloop.models import (
@@ -110,7 +111,7 @@ def rate_all(store: Store, queue: Queue, rater: str, winner: items.Verdict = "le
 
 def test_an_older_store_gets_the_new_columns_and_its_queues_stay(tmp_path: Path) -> None:
     path = tmp_path / "old.duckdb"
-    new = {"cases", "runs", "criteria", "rule"}
+    new = {"cases", "slots", "runs", "criteria", "rule"}
     with duckdb.connect(str(path), config={"storage_compatibility_version": "v1.5.0"}) as old:
         old.execute("CREATE TABLE schema_version (version BIGINT, created_at TIMESTAMP DEFAULT current_timestamp)")
         for table, record in TABLES.items():
@@ -125,6 +126,7 @@ def test_an_older_store_gets_the_new_columns_and_its_queues_stay(tmp_path: Path)
     store = Store(path)
     found = comparisons.queue(store, "q")
     assert (found.variants, found.cases, found.runs, found.criteria) == (["a", "b"], [], [], [])
+    assert found.slots == []
     assert found.rule == {}
     store.append([Queue(task="t", purpose="single", variants=["a"], criteria=["tone"])])
     assert {tuple(queue.criteria) for queue in reading.queues(store, "t")} == {(), ("tone",)}
@@ -192,6 +194,46 @@ def test_a_queue_may_be_a_sample_of_what_a_rater_has_not_judged(store: Store) ->
     assert not set(first.cases) & set(second.cases)
     assert comparisons.outlook(store, TASK, first.variants, rater="Anna").size == 12
     assert comparisons.outlook(store, TASK, first.variants, rater="Ben").size == 20
+
+
+def test_a_sample_is_of_so_many_pairs_also_of_three_variants(store: Store) -> None:
+    names = ("umbra", "lumen", "ochre")
+    fill(store, cases=6, variants=names)
+    queue = comparisons.open_queue(store, TASK, names, purpose="leaderboard", limit=6, rater="Anna", seed=3)
+    forget()
+    (listed,) = comparisons.queues(store, TASK)
+    assert (listed.size, listed.exact, listed.wanted) == (6, True, 6)
+    assert comparisons.open_queue(store, TASK, names, purpose="leaderboard", limit=6, rater="Anna").id == queue.id
+    assert comparisons.open_queue(store, TASK, names, purpose="leaderboard", cases=queue.cases).id != queue.id
+    # Answers that come meanwhile change nothing in it.
+    fill(store, cases=6, variants=names, text=lambda *_: "one and the same", run_id="run-2", cached=True)
+    votes = rate_all(store, queue, "Anna")
+    assert (len(votes), len({vote.case_id for vote in votes})) == (6, 6)
+    assert {vote.pair_propensity for vote in votes} == {1 / 3}
+    assert not comparisons.status(store, queue).is_open
+    # Then the rest of them, a case's second pair only after each has had its first.
+    rest = comparisons.open_queue(store, TASK, names, purpose="leaderboard", limit=60, rater="Anna")
+    assert len(rest.slots) == comparisons.status(store, rest).size == 12
+    single = comparisons.open_queue(store, TASK, names, purpose="single", limit=5)
+    assert (comparisons.status(store, single).size, len(single.cases)) == (5, 5)
+
+
+def test_a_sample_is_balanced_over_cases_and_pairs(store: Store) -> None:
+    names = ("umbra", "lumen", "ochre")
+    fill(store, cases=30, variants=names)
+    ids = [a_variant(name).id for name in names]
+    drawn: Counter[tuple[str, ...]] = Counter()
+    for seed in range(40):
+        wanted = Queue(task=TASK, purpose="leaderboard", variants=ids, seed=seed)
+        drawn.update(slot.key for slot in _sample(store, wanted, 15, None))
+    for place, kinds in ((slice(0, 1), 30), (slice(1, 3), 3)):
+        counts = Counter[tuple[str, ...]]()
+        for key, n in drawn.items():
+            counts[key[place]] += n
+        expected = 600 / kinds
+        assert len(counts) == kinds
+        # About five standard deviations of a binomial count.
+        assert all(abs(n - expected) < 5 * math.sqrt(expected) for n in counts.values())
 
 
 # What is dealt

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
-from test_comparisons import TASK, fill
+from test_comparisons import TASK, fill, standing
 from test_home import in_url, plain
 from test_rate_page import press, rate, words
 
@@ -20,7 +20,7 @@ from feedbackloop.improve import countdown as counting
 from feedbackloop.improve.countdown import Countdown, countdown
 from feedbackloop.improve.gate import assess
 from feedbackloop.improve.rules import Rule, rule_of
-from feedbackloop.models import Comparison, Queue, Task
+from feedbackloop.models import Comparison, Exposure, Queue, Task
 from feedbackloop.pages import context
 from feedbackloop.store import Store
 
@@ -201,6 +201,20 @@ def vote_for_lumen(opened: AppTest) -> AppTest:
     return press(opened, f"vote-{'left' if 'lumen' in texts[0] else 'right'}-")
 
 
+def nothing_is_named(opened: AppTest) -> bool:
+    """Whether the page, which shows no answers now, holds neither a variant's name nor a share."""
+    held = "\n".join(repr(one) for part in (opened.main, opened.get("bottom")) for one in part)
+    return not re.search(r"lumen|umbra|[0-9]%|blind votes", held) and not opened.dataframe and not opened.table
+
+
+def votes_of(store: Store, rater: str) -> list[Comparison]:
+    return [vote for vote in standing(store) if vote.rater == rater]
+
+
+def exposed(store: Store) -> list[Exposure]:
+    return store.load(Exposure, "SELECT * FROM exposures")
+
+
 def test_it_counts_down_stops_when_it_is_settled_and_goes_on_by_choice(store, queue, quick) -> None:
     at_once(store, queue, DECIDING - 2)
     opened = rate(queue=queue.id, rater="Anna")
@@ -211,14 +225,25 @@ def test_it_counts_down_stops_when_it_is_settled_and_goes_on_by_choice(store, qu
     assert "1 judged · about 1 more vote, 1 minute" in words(opened)
     vote_for_lumen(opened)
     assert opened.title[0].value == "Settled"
-    said = plain(opened.subheader[0].value)
-    assert re.fullmatch(r"Release lumen@\w+ in place of umbra@\w+: it is preferred\.", said)
-    assert "20 blind votes on 20 cases by Ben and Anna" in words(opened)
-    assert "Show which was which" in [button.label for button in opened.button]
+    assert nothing_is_named(opened)
     press(opened, "rating-go-on")
     assert f"2 judged · settled · {CASES - DECIDING} left" in words(opened)
     vote_for_lumen(opened)
     assert f"3 judged · settled · {CASES - DECIDING - 1} left" in words(opened)
+    opened = rate(queue=queue.id, rater="Anna")
+    assert nothing_is_named(opened)
+    assert [vote.blind for vote in votes_of(store, "Anna")] == [True] * 3
+    assert exposed(store) == []
+    press(opened, "rating-result")
+    said = plain(opened.subheader[0].value)
+    assert re.fullmatch(r"Release lumen@\w+ in place of umbra@\w+: it is preferred\.", said)
+    assert "21 blind votes on 21 cases by Ben and Anna" in words(opened)
+    assert "lumen" in str(opened.dataframe[-1].value)
+    assert len({one.case_id for one in exposed(store) if one.page == "result" and one.rater == "Anna"}) == CASES
+    press(opened, "rating-go-on")
+    assert "You have seen these answers with their names" in words(opened)
+    vote_for_lumen(opened)
+    assert [vote.blind for vote in votes_of(store, "Anna")] == [True] * 3 + [False]
 
 
 def test_what_is_undone_may_open_it_again(store, queue, quick) -> None:
@@ -233,14 +258,30 @@ def test_who_opens_a_settled_queue_is_told_and_who_begins_one_goes_on(store, que
     at_once(store, queue, DECIDING)
     opened = rate(queue=queue.id, rater="Anna")
     assert opened.title[0].value == "Settled"
-    press(opened, "rating-decide")
+    assert nothing_is_named(opened)
+    press(press(opened, "rating-result"), "rating-decide")
     assert opened.title[0].value == "Decide"
     assert [box.value for box in opened.selectbox if box.label in ("Baseline", "Candidate")] == ["umbra", "lumen"]
-    invited = rate(queue=queue.id, rater="Anna", only="rate")
-    assert invited.title[0].value == "Settled"
-    assert not any(button.key == "rating-decide" for button in invited.button)
     begun = press(rate(rater="Anna"), "rating-start")
     assert "0 judged · settled · " in words(begun)
+
+
+def test_an_invitation_to_a_settled_queue_names_nothing_until_asked(store, queue, quick) -> None:
+    at_once(store, queue, DECIDING)
+    invited = rate(queue=queue.id, rater="Cleo", only="rate")
+    assert (invited.title[0].value, invited.subheader[0].value) == ("Settled", "The votes suffice: no more are needed.")
+    assert nothing_is_named(invited)
+    press(invited, "rating-go-on")
+    vote_for_lumen(invited)
+    # A reload forgets that she meant to go on, and tells no more than before.
+    again = rate(queue=queue.id, rater="Cleo", only="rate")
+    assert nothing_is_named(again)
+    assert ([vote.blind for vote in votes_of(store, "Cleo")], exposed(store)) == ([True], [])
+    press(again, "rating-result")
+    assert "Release lumen@" in plain(again.subheader[0].value)
+    assert not any(button.key == "rating-decide" for button in again.button)
+    vote_for_lumen(press(again, "rating-go-on"))
+    assert [vote.blind for vote in votes_of(store, "Cleo")] == [True, False]
 
 
 def test_a_queue_too_small_to_tell_leads_to_more(store, queue, quick) -> None:

@@ -161,10 +161,13 @@ def test_answers_without_votes_are_to_be_rated_in_a_queue_of_twenty(store) -> No
 
 
 def test_three_variants_make_a_queue_of_all(store) -> None:
-    fill(store, "terse", "steps", "third", cases=3)
-    next_act(home()).click().run()
+    fill(store, "terse", "steps", "third", cases=25)
+    page = home(rater="Anna")
+    assert next_act(page).label == "Rate 20 pairs, 7 minutes"
+    next_act(page).click().run()
     (queue,) = store.sql("SELECT purpose, len(variants) AS n FROM queues").to_dict("records")
     assert queue == {"purpose": "leaderboard", "n": 3}
+    assert "0 judged · 20 left, about 7 minutes" in [caption.value for caption in page.caption]
 
 
 def test_a_few_votes_want_more(store) -> None:

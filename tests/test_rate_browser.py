@@ -271,8 +271,10 @@ def test_a_second_rater_goes_on_by_link_and_sees_nothing_but_that(
     press(page, "1")
     here = number_on_screen(page)
     other = context.new_page()
-    other.goto(f"{address}/?queue={queue.id}&rater=Ben&only=rate")
-    settled(other)
+    for path in ("rate", ""):
+        other.goto(f"{address}/{path}?queue={queue.id}&rater=Ben&only=rate")
+        settled(other)
+        assert other.get_by_role("dialog").count() == 0
     assert_blind(other)
     assert number_on_screen(other) != here
     assert other.locator("[data-testid=stSidebarNav]").count() == 0
@@ -289,7 +291,9 @@ def test_who_stops_is_shown_which_was_which_only_if_asked(page: Page, address: s
     press(page, "1")
     page.get_by_role("button", name="Finish for now").click()
     page.get_by_role("heading", name="Enough for now").wait_for()
-    page.get_by_text("What this session moved").wait_for()
+    page.get_by_role("button", name="Show which was which").wait_for()
+    said = page.locator("[data-testid=stMain]").inner_text()
+    assert not re.search("umbra|lumen|%|What this session moved", said)
     assert store.read("SELECT count(*) AS n FROM exposures WHERE page = 'reveal'")["n"][0] == 0
     page.get_by_role("button", name="Show which was which").click()
     page.locator("[data-testid=stDataFrame]").wait_for()

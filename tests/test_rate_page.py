@@ -10,7 +10,8 @@ from streamlit.testing.v1 import AppTest
 from test_comparisons import TASK, a_case, fill, forget, standing
 
 from feedbackloop import comparisons
-from feedbackloop.models import Queue, Rating, Task
+from feedbackloop.errors import StoreError
+from feedbackloop.models import Exposure, Queue, Rating, Task
 from feedbackloop.pages import context
 from feedbackloop.store import Store
 
@@ -67,7 +68,8 @@ def test_two_variants_are_offered_with_what_it_will_take(store: Store, demo_file
     forget()
     opened = rate()
     assert "48 pairs to judge." in words(opened)
-    assert [box.label for box in opened.selectbox][-3:] == ["Variant", "against", "How many"]
+    # No period: a queue asks for the newest answers, whenever they were made.
+    assert [box.label for box in opened.selectbox] == ["Task", "Baseline", "Variant", "against", "How many"]
     assert opened.selectbox(key="rating-size-pair").options[0].startswith("20 pairs, ")
     press(opened, "rating-start")
     assert "Type your name first" in opened.warning[0].value
@@ -160,6 +162,44 @@ def test_a_whole_queue_by_keys_and_its_end(store: Store, quick: None) -> None:
     assert not any((one.key or "").startswith("vote-") for one in opened.button)
 
 
+def test_who_could_still_rate_on_is_told_no_names_and_no_figures(store: Store, quick: None) -> None:
+    queue = a_queue(store, overlap=2)
+    # Ben differs from Anna on the one, and has the others before him.
+    pair = comparisons.next_pair(store, queue, "Ben")
+    assert pair is not None
+    comparisons.vote(store, pair, "both_bad", "Ben", 3.0)
+    opened = press(rate(queue=queue.id, rater="Anna"), "vote-left-")
+    press(opened, "skip-")
+    press(opened, "vote-tie-")
+    # What was passed on may be looked at again.
+    assert not_told(opened, "You are done")
+    press(opened, "rating-result")
+    assert "What this session moved" in [one.value for one in opened.subheader]
+    assert {one.case_id for one in store.load(Exposure, "SELECT * FROM exposures")} == {a_case(n).id for n in range(3)}
+    press(press(opened, "rating-again"), "vote-left-")
+    assert votes_of(store, "Anna") == [True, True, False]
+
+
+def test_while_another_one_holds_a_pair_it_is_not_the_end(store: Store, quick: None) -> None:
+    queue = a_queue(store)
+    assert comparisons.next_pair(store, queue, "Ben") is not None
+    opened = rate(queue=queue.id, rater="Anna")
+    for _ in range(2):
+        press(opened, "vote-left-")
+    assert not_told(opened, "You are done")
+    assert store.read("SELECT count(*) AS n FROM exposures")["n"][0] == 0
+
+
+def not_told(opened: AppTest, title: str) -> bool:
+    """Whether it ends so, without tables, names and figures."""
+    named = {"What this session moved", "Where raters differ"} & {one.value for one in opened.subheader}
+    return (
+        opened.title[0].value == title
+        and not (named or opened.table or opened.dataframe)
+        and "umbra" not in words(opened)
+    )
+
+
 def test_nothing_left_for_this_rater_says_so(store: Store, quick: None) -> None:
     queue = a_queue(store)
     while (pair := comparisons.next_pair(store, queue, "Ben")) is not None:
@@ -209,3 +249,76 @@ def test_single_answers_by_criteria(store: Store, quick: None) -> None:
     assert "**tone** (1 of 2)" in words(opened)
     found = store.load(Rating, "SELECT * FROM current_ratings ORDER BY created_at")
     assert [(rating.metric, rating.value) for rating in found] == [("tone", 4.0), ("fact", 2.0)]
+
+
+# Blind
+
+
+def votes_of(store: Store, rater: str) -> list[bool]:
+    """Whether each of a rater's votes is blind."""
+    return [vote.blind for vote in standing(store) if vote.rater == rater]
+
+
+def looked_around(store: Store, cases: int) -> AppTest:
+    """Somebody without a name, who has opened so many cases by J in Compare."""
+    opened = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+    opened.query_params["task"], opened.query_params["case"] = TASK, a_case(0).id
+    opened.run().switch_page(str(context.PAGES["compare"].path)).run()
+    for _ in range(cases - 1):
+        opened.button(key="compare-after").click().run()
+    assert not opened.exception
+    assert store.read("SELECT count(*) AS n FROM exposures")["n"][0] == 0
+    del opened.query_params["case"]
+    return opened.switch_page(str(context.PAGES["rate"].path)).run()
+
+
+def begin_as(opened: AppTest, name: str) -> AppTest:
+    opened.text_input(key="rating-name").input(name)
+    return press(opened, "rating-start")
+
+
+def test_who_looked_before_saying_a_name_votes_openly_on_that_and_on_no_more(store: Store, quick: None) -> None:
+    fill(store, cases=3)
+    opened = begin_as(looked_around(store, 2), "Peek")
+    apart = []
+    for _ in range(3):
+        apart.append("You have seen these answers with their names" in words(opened))
+        press(opened, "vote-left-")
+    votes = standing(store)
+    assert [vote.blind for vote in votes] == [not seen for seen in apart]
+    assert {vote.case_id for vote in votes if not vote.blind} == {a_case(0).id, a_case(1).id}
+    exposed = store.load(Exposure, "SELECT * FROM exposures WHERE page = 'compare'")
+    assert sorted((one.rater, one.case_id, len(one.response_ids)) for one in exposed) == sorted(
+        ("Peek", a_case(number).id, 2) for number in range(2)
+    )
+
+
+def test_another_name_in_the_same_session_has_seen_the_same(store: Store, quick: None) -> None:
+    queue = a_queue(store, overlap=3, cases=[a_case(0).id])
+    opened = looked_around(store, 1)
+    for name in ("Anna", "Ben"):
+        opened.query_params["rater"], opened.query_params["queue"] = name, queue.id
+        press(opened.run(), "vote-left-")
+        assert votes_of(store, name) == [False]
+    # Another session has seen nothing.
+    press(rate(queue=queue.id, rater="Cleo", only="rate"), "vote-left-")
+    assert votes_of(store, "Cleo") == [True]
+
+
+def test_what_cannot_be_noted_is_neither_shown_nor_forgotten(
+    store: Store, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = a_queue(store, cases=[a_case(0).id])
+    opened = looked_around(store, 1)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise StoreError("the store is away")
+
+    with monkeypatch.context() as away:
+        away.setattr("feedbackloop.pages.seen.expose_all", refuse)
+        opened.query_params["rater"], opened.query_params["queue"] = "Anna", queue.id
+        opened.run()
+        assert "the store is away" in opened.error[0].value
+        assert not any((one.key or "").startswith("vote-") for one in opened.button)
+    press(opened.run(), "vote-left-")
+    assert votes_of(store, "Anna") == [False]

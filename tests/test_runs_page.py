@@ -256,6 +256,12 @@ def test_a_new_run_from_a_dropped_file_to_its_figures(store) -> None:
     until(page, lambda seen: "This is" in told(seen) or "[simulated]" in told(seen))
     tried = queries.runs(store)
     assert (len(tried), tried[0].run.settings["limit"]) == (1, 3)
+    # Names stood above these answers: whoever turns out to have looked is not blind to them.
+    assert store.sql("SELECT count(*) AS n FROM exposures")["n"][0] == 0
+    page.query_params["rater"] = "Dora"
+    ok(page.run())
+    exposed = store.sql("SELECT rater, page, len(response_ids) AS n FROM exposures")
+    assert exposed.to_dict("records") == [{"rater": "Dora", "page": "try", "n": 2}] * 3
 
     page.button(key="start").click().run()
     until(page, lambda seen: "Compare the answers" in buttons(seen))
@@ -490,6 +496,10 @@ def test_importing_the_same_again_adds_nothing(store) -> None:
         page.button(key="import").click().run()
         ok(page)
     assert "All of it was here already" in told(page)
+    # Also who does not go on to rate from here has seen the first row by its columns' names.
+    page.query_params["rater"] = "Dora"
+    ok(page.run())
+    assert store.sql("SELECT rater, page FROM exposures").to_numpy().tolist() == [["Dora", "import"]]
     assert len(queries.runs(store)) == 1
 
 

@@ -212,9 +212,14 @@ def test_what_is_skipped_can_be_looked_at_again(store: Store, queue: Queue, cloc
 def test_the_time_left_follows_the_raters_own_pace(store: Store, queue: Queue, clock: Clock) -> None:
     sitting = sit(store, queue, clock)
     assert sitting.minutes_left == 2  # six pairs, twenty seconds each until the pace is known
-    for _ in range(3):
+    for _ in range(2):
         press(sitting, clock, "left", after=80.0)
+    assert (sitting.left, sitting.minutes_left) == (4, 1)  # two say nothing yet
+    press(sitting, clock, "left", after=80.0)
     assert sitting.minutes_left == 4
+    # The same as everywhere else, for whoever sits down next.
+    assert sitting.pace == comparisons.outlook(store, TASK, queue.variants).seconds_per_vote == 80.0
+    assert Sitting(store, queue, "Ben").pace == 80.0
 
 
 def test_single_answers_by_thumb(store: Store, clock: Clock) -> None:

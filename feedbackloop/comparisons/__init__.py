@@ -7,7 +7,17 @@ vote(store, pair, "left", "Anna", seconds=12)
 
 from feedbackloop.comparisons.exposure import expose, expose_all
 from feedbackloop.comparisons.items import Item, Pair, Single, Verdict
-from feedbackloop.comparisons.queues import Outlook, Purpose, QueueStatus, open_queue, outlook, queue, queues, status
+from feedbackloop.comparisons.queues import (
+    Outlook,
+    Purpose,
+    QueueStatus,
+    answers_of,
+    open_queue,
+    outlook,
+    queue,
+    queues,
+    status,
+)
 from feedbackloop.comparisons.ratings import (
     Rated,
     correct,
@@ -52,6 +62,7 @@ __all__ = [
     "Standing",
     "Verdict",
     "Voted",
+    "answers_of",
     "correct",
     "expose",
     "expose_all",

@@ -117,6 +117,13 @@ class Dealer:
             free = sum(not self._is_over(slot, rater) and self._seats.is_free(slot.key, rater, now) for slot in read)
             return free + max(self.deck.size - len(read), 0)
 
+    def is_over(self, rater: str) -> bool:
+        """Whether nothing can come to a rater any more: not what they passed on, nor what others hold and may leave."""
+        with self._lock:
+            return self.deck.complete and not any(
+                self._seats.skipped(slot.key, rater) or not self._is_over(slot, rater) for slot in self.deck.read
+            )
+
     def skipped(self, rater: str) -> int:
         """How many things a rater has passed on."""
         with self._lock:

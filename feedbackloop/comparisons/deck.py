@@ -19,7 +19,8 @@ class Deck:
 
     Cases come in a random order that the seed fixes, each as likely as any other at any place. Where there are more than two
     variants, a case's first pair is one of its pairs with equal probability, the second another one, and so on; each case has had
-    its first before one has its second (within a part of some hundred cases). Two answers of the same text are no pair.
+    its first before one has its second (within a part of some hundred cases). Two answers of the same text are no pair. A sample is
+    the first so many of these, kept by the queue itself, so that answers that come later do not change it.
     """
 
     def __init__(self, store: Store, queue: Queue) -> None:
@@ -28,6 +29,7 @@ class Deck:
         """Pairs of equal texts among those read so far."""
         self._store = store
         self._cases = reading.case_order(store, queue)
+        self._drawn = {tuple(key) for key in queue.slots}
         self._by_key: dict[tuple[str, ...], Slot] = {}
         self._read = 0
         self._reading = threading.Lock()
@@ -83,10 +85,11 @@ class Deck:
         queue, width = self.queue, 1 if self.queue.purpose == "single" else 2
         found = []
         for group in combinations(range(len(answers.places)), width):
-            if width == 2 and answers.marks[group[0]] == answers.marks[group[1]]:
-                self.left_out += 1
-                continue
             variants = tuple(queue.variants[answers.places[index]] for index in group)
+            if width == 2 and answers.marks[group[0]] == answers.marks[group[1]]:
+                self.left_out += not self._drawn or (answers.case_id, *variants) in self._drawn
+                continue
             found.append((variants, tuple(answers.responses[index] for index in group)))
         found.sort(key=lambda one: draw(queue.seed, "pair", answers.case_id, *one[0]))
-        return [Slot(answers.case_id, variants, responses, 1 / len(found)) for variants, responses in found]
+        slots = [Slot(answers.case_id, variants, responses, 1 / len(found)) for variants, responses in found]
+        return [slot for slot in slots if not self._drawn or slot.key in self._drawn]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from feedbackloop.comparisons.dealing import dealer, known_dealer
 from feedbackloop.comparisons.deck import Deck
+from feedbackloop.comparisons.items import Slot
 from feedbackloop.errors import SettingsError, UnknownName
 from feedbackloop.models import Queue, Variant
 from feedbackloop.queries import pairs as reading
@@ -86,7 +87,8 @@ def open_queue(
         overlap: how many raters see the same pair.
         seed: fixes the order and the sides; drawn unless given.
         criteria: what single answers are rated on, from 1 to 5; none means a thumb.
-        limit: only so many cases, chosen at random.
+        limit: only so many pairs, or single answers, drawn at random: each case is as likely as any other, and so is each pair of
+            variants; no case has a second pair before each has one.
         rater: choose among those that this rater has not judged yet.
         rule: what a decision must show of the second variant, where it is not the usual (`improve.rules.Rule.unusual`).
 
@@ -102,7 +104,7 @@ def open_queue(
     if purpose == "decision" and len(ids) != 2:
         raise SettingsError("a decision is between two variants; take purpose='leaderboard' for more")
     if overlap < 1 or (limit is not None and limit < 1):
-        raise SettingsError("a queue needs one rater and one case at least")
+        raise SettingsError("a queue needs one rater and one pair at least")
     if criteria and purpose != "single":
         raise SettingsError("criteria are for single answers: take purpose='single', or leave them out")
     wanted = Queue(
@@ -121,7 +123,9 @@ def open_queue(
         if _equal(known, wanted, limit) and (seed is None or known.seed == seed) and status(store, known).is_open:
             return known
     if limit is not None:
-        wanted = wanted.model_copy(update={"cases": _sample(store, wanted, limit, rater)})
+        drawn = _sample(store, wanted, limit, rater)
+        found = {"cases": sorted({slot.case_id for slot in drawn}), "slots": [list(slot.key) for slot in drawn]}
+        wanted = wanted.model_copy(update=found)
     store.append([wanted])
     return wanted
 
@@ -149,7 +153,7 @@ def queues(store: Store, task: str) -> list[QueueStatus]:
         each = count if one.purpose == "single" else count * (count - 1) // 2
         if known is None and not one.cases:
             known = dealer(store, one)
-        size, exact, left_out = len(one.cases) * each, each == 1, 0
+        size, exact, left_out = len(one.slots) or len(one.cases) * each, bool(one.slots) or each == 1, 0
         if known is not None:
             size, exact, left_out = known.deck.size, known.deck.complete, known.deck.left_out
         so_far = progress.get(one.id, reading.Progress())
@@ -162,6 +166,17 @@ def status(store: Store, queue: Queue) -> QueueStatus:
     deck = dealer(store, queue).deck
     so_far = reading.queue_progress(store, [queue]).get(queue.id, reading.Progress())
     return QueueStatus(queue, deck.size, deck.complete, deck.left_out, so_far.filled, so_far.raters)
+
+
+def answers_of(store: Store, queue: Queue) -> list[tuple[str, list[str]]]:
+    """All answers that a queue may show: pairs of a case's id and the ids of its answers."""
+    deck = dealer(store, queue).deck
+    while deck.read_on():
+        pass
+    found: dict[str, dict[str, None]] = {}
+    for slot in deck.read:
+        found.setdefault(slot.case_id, {}).update(dict.fromkeys(slot.responses))
+    return [(case_id, list(ids)) for case_id, ids in found.items()]
 
 
 def outlook(
@@ -209,18 +224,16 @@ def _equal(known: Queue, wanted: Queue, limit: int | None) -> bool:
         variants = one.variants if one.rule else sorted(one.variants)
         return one.purpose, variants, one.rule, one.runs, one.criteria, one.overlap, one.blind
 
-    same_cases = known.cases == wanted.cases if limit is None else len(known.cases) == limit
-    return mark(known) == mark(wanted) and same_cases
+    same = known.cases == wanted.cases and not known.slots if limit is None else len(known.slots) == limit
+    return mark(known) == mark(wanted) and same
 
 
-def _sample(store: Store, wanted: Queue, limit: int, rater: str | None) -> list[str]:
-    """The first cases in the order of the queue's seed that have something to judge, as many as that."""
+def _sample(store: Store, wanted: Queue, limit: int, rater: str | None) -> list[Slot]:
+    """The first in the order of the queue's seed that this rater has not judged, as many as that."""
     deck, known = Deck(store, wanted), _compared(store, wanted.task, rater)
-    chosen: dict[str, None] = {}
+    drawn: list[Slot] = []
     place = 0
-    while len(chosen) < limit and deck.read_on():
-        for slot in deck.read[place:]:
-            if len(chosen) < limit and frozenset(slot.responses) not in known:
-                chosen.setdefault(slot.case_id)
+    while len(drawn) < limit and deck.read_on():
+        drawn += [slot for slot in deck.read[place:] if frozenset(slot.responses) not in known]
         place = len(deck.read)
-    return sorted(chosen)
+    return drawn[:limit]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
 from typing import Literal
 
 from feedbackloop import queries
@@ -72,8 +71,8 @@ class Sitting:
         self._attention = Attention(clock)
         self._votes: list[Comparison] = []
         self._ratings: list[Rating] = []
-        self._seconds: list[float] = []
-        self._usual_pace = reading.seconds_per_vote(store, queue.task)
+        self._seconds = reading.vote_seconds(store, queue.task)
+        self._usual_pace = reading.pace(self._seconds)
         self.item: Item | None = None
         self.read()
 
@@ -86,18 +85,18 @@ class Sitting:
         self.item = next_item(self.store, self.queue, self.rater, again=again)
         if self.queue.purpose == "single":
             self._ratings = judgements.queue_ratings(self.store, self.queue, self.rater)
-            timed = [rating.seconds for rating in self._ratings]
+            self._seconds = [rating.seconds for rating in self._ratings if rating.seconds]
         else:
             self._votes = judgements.queue_votes(self.store, self.queue, self.rater)
             responses = [id_ for vote in self._votes[-1:] for id_ in (vote.response_a, vote.response_b)]
             self._ratings = self.store.query(
                 lambda connection: judgements.standing_ratings(connection, self.rater, responses, self.queue.id)
             )
-            timed = [vote.seconds for vote in self._votes]
-        self._seconds = [seconds for seconds in timed if seconds]
         dealing = dealer(self.store, self.queue)
         self.done, self.skipped = dealing.judged(self.rater), dealing.skipped(self.rater)
         self.left = dealing.left(self.rater)
+        self.over = self.item is None and dealing.is_over(self.rater)
+        """Nothing of this queue can come to this rater any more."""
 
     def resume(self, *, again: bool = False) -> None:
         """Go on after a pause, or (`again`) with what was passed on."""
@@ -106,12 +105,12 @@ class Sitting:
 
     @property
     def pace(self) -> float:
-        """Seconds that this rater takes for a verdict, the median; those of the task until it is known."""
-        return median(self._seconds) if self._seconds else self._usual_pace
+        """Seconds that a verdict takes: of pairs what all pages go by (`seconds_per_vote`), of single answers this rater's own."""
+        return reading.pace(self._seconds, self._usual_pace)
 
     @property
     def minutes_left(self) -> int:
-        """How long the rest will take at this rater's own pace."""
+        """How long the rest will take."""
         return max(1, round(self.left * self.pace / 60)) if self.left else 0
 
     @property
@@ -162,7 +161,7 @@ class Sitting:
             return
         self._votes.append(voted.comparison)
         self._ratings = []
-        self._seconds.append(voted.comparison.seconds or 0.0)
+        self._seconds += [voted.comparison.seconds] if voted.comparison.seconds else []
         self.done += 1
         self._go_on(voted.next)
 
@@ -181,7 +180,7 @@ class Sitting:
             return
         self._ratings.append(rated.rating)
         if rated.complete:
-            self._seconds.append(rated.rating.seconds or 0.0)
+            self._seconds += [rated.rating.seconds] if rated.rating.seconds else []
             self.done += 1
             self._go_on(rated.next)
 

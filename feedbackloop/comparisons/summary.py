@@ -57,6 +57,8 @@ class Difference:
     case_id: str
     text: str
     said: tuple[Said, ...]
+    responses: tuple[str, ...] = ()
+    """Of the answers."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Revealed:
     scores: tuple[tuple[str, float], ...] = ()
     """Of a single answer: metric and value."""
     blind: bool = True
+    responses: tuple[str, ...] = ()
+    """Of the answers."""
 
 
 @dataclass(frozen=True)
@@ -123,15 +127,9 @@ def reveal(store: Store, queue: Queue, rater: str, since: datetime | None = None
     Raises:
         StoreError: it cannot be stored that they were shown.
     """
-    if queue.purpose == "single":
-        ratings = _session(_ratings(store, queue, rater), since)
-        answers = {rating.response_id: judgements.cell(store, rating.response_id) for rating in ratings}
-        expose_all(store, rater, [(cell.case_id, [id_]) for id_, cell in answers.items()], "reveal")
-    else:
-        votes = _session(judgements.queue_votes(store, queue, rater), since)
-        seen = [(vote.case_id, [vote.response_a, vote.response_b]) for vote in votes[-_SHOWN:]]
-        expose_all(store, rater, seen, "reveal")
-    return session_summary(store, queue, rater, since).revealed
+    shown = session_summary(store, queue, rater, since).revealed
+    expose_all(store, rater, [(one.case_id, one.responses) for one in shown], "reveal")
+    return shown
 
 
 def heading(case: Case | None) -> str:
@@ -174,6 +172,7 @@ def _of_singles(
             None,
             tuple((rating.metric, float(rating.value or 0)) for rating in by_answer[id_]),
             all(rating.blind for rating in by_answer[id_]),
+            (id_,),
         )
         for id_ in shown
     )
@@ -241,7 +240,8 @@ def _differences(
                 for vote in together
                 if vote.winner is not None
             )
-            found.append(Difference(case_id, heading(cases.get(case_id)), said))
+            answers = tuple({id_: None for vote in together for id_ in (vote.response_a, vote.response_b)})
+            found.append(Difference(case_id, heading(cases.get(case_id)), said, answers))
     found.sort(key=lambda one: all(said.rater != rater for said in one.said))
     return tuple(found[:_SHOWN])
 
@@ -254,7 +254,8 @@ def _revealed(vote: Comparison, names: dict[str, str], cases: dict[str, Case]) -
     else:
         verdict = "left" if (vote.winner == "a") == bool(vote.a_shown_left) else "right"
     shown = (a, b) if vote.a_shown_left else (b, a)
-    return Revealed(vote.case_id, heading(cases.get(vote.case_id)), shown, verdict, blind=vote.blind)
+    answers = (vote.response_a, vote.response_b)
+    return Revealed(vote.case_id, heading(cases.get(vote.case_id)), shown, verdict, blind=vote.blind, responses=answers)
 
 
 def _cases(store: Store, ids: Sequence[str]) -> dict[str, Case]:

@@ -16,7 +16,7 @@ from feedbackloop import queries
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.identity import utcnow
 from feedbackloop.models import Variant
-from feedbackloop.pages import address, answer, memory
+from feedbackloop.pages import address, answer, memory, seen
 from feedbackloop.settings import Settings
 from feedbackloop.store import Store
 
@@ -83,6 +83,9 @@ def run(page: Any) -> None:
     """Run a page; what goes wrong on purpose is one sentence on the screen."""
     memory.freeze_modules()
     try:
+        # Whatever way the name came, and before this page shows anything to be judged.
+        if (name := rater()) is not None:
+            seen.write(store(), name)
         page.run()
     except FeedbackLoopError as error:
         st.error(answer.escaped(str(error)), icon=":material/error:")
@@ -122,7 +125,7 @@ def read(question: Callable[..., Value], *arguments: Any, **named: Any) -> Value
 
 def rater() -> str | None:
     """Who is rating: from the URL, so that a reload and an invitation both keep it."""
-    return (st.query_params.get("rater") or "").strip() or None
+    return " ".join((st.query_params.get("rater") or "").split()) or None
 
 
 def is_raters_link() -> bool:

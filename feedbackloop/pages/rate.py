@@ -38,7 +38,7 @@ if queue is not None:
     st.markdown("You are invited to rate. Who are you?")
     choosing.name_yourself("rating-who")
     st.stop()
-scope = context.scope()
+scope = context.scope(period=False)
 if scope is None:
     st.info("There is nothing to rate yet: no answers are in this store.", icon=":material/info:")
     context.link("home", "Try the demo, or bring your data", icon=":material/home:")

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any
-
-import pandas as pd
 
 from feedbackloop.models import Assignment, Case, Queue
 from feedbackloop.rows import AnyRecord, from_rows
@@ -20,7 +19,13 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 SECONDS_PER_VOTE = 20.0
-"""Until somebody has voted."""
+"""Until there are a few votes to go by."""
+
+FEWEST_TIMED = 3
+"""One vote in haste says nothing of how long twenty take."""
+
+_TIMED = 200
+"""The pace is that of so many votes, the last ones."""
 
 
 @dataclass(frozen=True)
@@ -308,13 +313,28 @@ def queue_progress(store: Store, queues: Sequence[Queue]) -> dict[str, Progress]
     return made
 
 
-def seconds_per_vote(store: Store, task: str) -> float:
-    """The median time that people took for a vote on a task's answers; 20 s where nobody was timed."""
+def vote_seconds(store: Store, task: str) -> list[float]:
+    """How long people took for each of the last votes on a task's answers, oldest first."""
+    # A note, and what takes a vote back, are rows of their own with the vote's time.
     frame = store.read(
-        "SELECT median(seconds) AS s FROM comparisons WHERE task = ? AND rater_kind = 'human' AND seconds > 0", [task]
+        """
+        SELECT seconds FROM comparisons
+        WHERE task = ? AND rater_kind = 'human' AND seconds > 0 AND supersedes IS NULL
+        ORDER BY created_at DESC, id LIMIT ?
+        """,
+        [task, _TIMED],
     )
-    value = frame["s"].iloc[0]
-    return SECONDS_PER_VOTE if pd.isna(value) else float(value)
+    return [float(seconds) for seconds in frame["seconds"]][::-1]
+
+
+def pace(seconds: Sequence[float], usual: float = SECONDS_PER_VOTE) -> float:
+    """Seconds that a verdict takes: the median of the last ones, or what is usual where there are hardly any."""
+    return median(seconds[-_TIMED:]) if len(seconds) >= FEWEST_TIMED else usual
+
+
+def seconds_per_vote(store: Store, task: str) -> float:
+    """What a vote on a task's answers takes people, wherever it is told how long some will take."""
+    return pace(vote_seconds(store, task))
 
 
 def find_queue(store: Store, id_: str) -> Queue | None:

@@ -25,7 +25,7 @@ def draw(scope: context.Scope, compared: Compared, found: OpenedCase, answers: S
     if (rater := context.rater()) is None:
         name = st.text_input("Your name", key="compare-name", width=260, placeholder="to vote, label or correct")
         if name.strip():
-            address.keep("rater", name.strip())
+            address.keep("rater", " ".join(name.split()))
             st.rerun()
         return
     st.caption(f"As {answer.escaped(rater)}, names in view: such votes are kept apart from blind ones.")

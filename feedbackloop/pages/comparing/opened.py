@@ -9,10 +9,10 @@ from typing import Literal
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from feedbackloop import comparisons, plots
+from feedbackloop import plots
 from feedbackloop.findings.wording import short
 from feedbackloop.models import AIResponse, Case, Rating
-from feedbackloop.pages import address, answer, context
+from feedbackloop.pages import address, answer, context, seen
 from feedbackloop.pages.comparing import judging, repeated, rows, sending, texts
 from feedbackloop.pages.comparing.columns import Compared
 from feedbackloop.pages.comparing.rows import Picked
@@ -83,15 +83,9 @@ def _close(ids: list[str], case_id: str) -> None:
 
 
 def _expose(found: OpenedCase) -> None:
-    """From now on this rater's votes on these answers are not blind."""
-    rater = context.rater()
-    ids = tuple(one.response.id for answers in found.answers for one in answers)
-    if rater is None or not ids:
-        return
-    seen: set[tuple[str, str, tuple[str, ...]]] = st.session_state.setdefault("compare-seen-cases", set())
-    if (context.store().url, rater, ids) not in seen:
-        comparisons.expose(context.store(), rater, found.case.id, ids, "compare")
-        seen.add((context.store().url, rater, ids))
+    """From now on the votes on these answers of whoever looks at them are not blind."""
+    ids = [one.response.id for answers in found.answers for one in answers]
+    seen.note(context.store(), context.rater(), [(found.case.id, ids)], "compare")
 
 
 def _asked(case: Case) -> None:

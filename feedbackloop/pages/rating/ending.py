@@ -1,4 +1,7 @@
-"""The end of a session: what it moved, where raters differ, which was which, and what comes next."""
+"""The end of a session: what it moved, where raters differ, which was which, and what comes next.
+
+As long as this rater could still rate on, names and figures stay hidden until they ask for them, which ends their blindness.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from feedbackloop.comparisons import Difference, Revealed, Said, SessionSummary,
 from feedbackloop.findings.wording import duration, number, rate, short
 from feedbackloop.improve import receipt
 from feedbackloop.improve.countdown import Countdown
-from feedbackloop.pages import answer, context, within
+from feedbackloop.pages import answer, context, seen, within
 from feedbackloop.pages.rating import bar, choosing
 from feedbackloop.stats.interval import Interval
 from feedbackloop.store import Store
@@ -24,39 +27,71 @@ _LONGEST = 90
 
 
 def draw(sitting: Sitting, left: Countdown | None) -> None:
-    """The end, or a pause: while something is left to be judged, which was which stays hidden until asked for.
+    """The end, or a pause.
 
     Args:
         left: of a decision queue: what its votes amount to.
     """
-    done = sitting.item is None
     if left is not None:
         left.look()
     settled = left is not None and left.settled
+    told = sitting.over or not sitting.queue.blind or bool(st.session_state.get(_result(sitting)))
     summary = context.read(_summary, sitting.queue.id, sitting.rater)
-    st.title("Settled" if settled else "You are done" if done else "Enough for now")
-    if left is not None:
+    if told:
+        # Stored before it is shown: from now on this rater is not blind to these answers.
+        _reveal(sitting, [*summary.revealed, *summary.differences])
+    st.title("Settled" if settled else "You are done" if sitting.item is None else "Enough for now")
+    if left is not None and told:
         st.subheader(answer.escaped(receipt.sentence(left.decision)), anchor=False)
         st.markdown(answer.escaped(receipt.evidence(left.decision)))
+    elif settled:
+        st.subheader("The votes suffice: no more are needed.", anchor=False)
     _words(sitting, summary)
     if sitting.problem:
         st.error(sitting.problem, icon=":material/error:")
-    _next_step(sitting, left, done=done)
-    if not summary.judged:
-        return
+    _next_step(sitting, left, told=told)
+    if not told and (sitting.item is None or settled):
+        st.caption("The result names the answers: from then on your votes in this queue are not blind.")
+    elif summary.judged:
+        (_told if told else _paused)(sitting, summary)
+
+
+def _told(sitting: Sitting, summary: SessionSummary) -> None:
+    """All that there is to tell."""
     st.subheader("What this session moved")
     _standings(summary)
     if sitting.queue.purpose != "single":
         st.subheader("Where raters differ")
         _differences(summary.differences, sitting)
     st.subheader("Which was which")
+    _revealed(summary.revealed)
+
+
+def _paused(sitting: Sitting, summary: SessionSummary) -> None:
+    """What was judged may be looked up, and nothing else is told."""
+    st.subheader("Which was which")
     shown = f"rating-reveal-{sitting.queue.id}"
-    if done or st.session_state.get(shown):
-        # Stored before it is shown: from now on this rater is not blind to these answers.
-        _revealed(comparisons.reveal(context.store(), sitting.queue, sitting.rater))
+    if st.session_state.get(shown):
+        _reveal(sitting, summary.revealed)
+        _revealed(summary.revealed)
     else:
         st.caption("From then on you are not blind to these answers any more. Those that are left stay blind.")
         st.button("Show which was which", key="rating-show", on_click=_set, args=(shown,))
+
+
+def _reveal(sitting: Sitting, named: Sequence[Revealed | Difference]) -> None:
+    seen.note(sitting.store, sitting.rater, [(one.case_id, one.responses) for one in named], "reveal")
+
+
+def _result(sitting: Sitting) -> str:
+    """Where the session keeps that this rater has asked for the result."""
+    return f"rating-result-{sitting.queue.id}-{sitting.rater}"
+
+
+def _end(sitting: Sitting) -> None:
+    """The rater asks for the result, and with it for the names of all that is in the queue."""
+    seen.note(sitting.store, sitting.rater, comparisons.answers_of(sitting.store, sitting.queue), "result")
+    st.session_state[_result(sitting)] = True
 
 
 def _summary(store: Store, queue_id: str, rater: str) -> SessionSummary:
@@ -81,10 +116,20 @@ def _words(sitting: Sitting, summary: SessionSummary) -> None:
     st.markdown(" ".join(parts))
 
 
-def _next_step(sitting: Sitting, left: Countdown | None, *, done: bool) -> None:
-    settled = left is not None and left.settled
+def _next_step(sitting: Sitting, left: Countdown | None, *, told: bool) -> None:
+    settled, done = left is not None and left.settled, sitting.item is None
     with st.container(horizontal=True, vertical_alignment="center"):
-        if left is not None and not context.is_raters_link():
+        if not told and (settled or done):
+            invited = context.is_raters_link()
+            st.button(
+                "See the result",
+                key="rating-result",
+                type="secondary" if invited else "primary",
+                icon=":material/visibility:",
+                on_click=bar.do,
+                args=(sitting, _end, sitting),
+            )
+        elif left is not None and not context.is_raters_link():
             _decide(left, sitting.rater, done=done)
         if not done:
             st.button(
@@ -104,7 +149,8 @@ def _next_step(sitting: Sitting, left: Countdown | None, *, done: bool) -> None:
                 kwargs={"again": True},
             )
         if not context.is_raters_link():
-            context.link("results", "See the results", icon=":material/leaderboard:", task=sitting.queue.task)
+            if told:
+                context.link("results", "See the results", icon=":material/leaderboard:", task=sitting.queue.task)
             within.link("rate", "Choose another queue", key="rating-choose", icon=":material/list:")
             with st.popover("Invite somebody", icon=":material/person_add:", type="tertiary"):
                 choosing.invite(sitting.queue, "rating-invite")

@@ -9,7 +9,7 @@ from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.findings.wording import duration
 from feedbackloop.improve.countdown import LOOK_AGAIN_S, MOST_VOTES, Countdown, countdown
 from feedbackloop.models import Queue
-from feedbackloop.pages import answer
+from feedbackloop.pages import answer, seen
 from feedbackloop.pages.rating import bar, choosing, ending, look
 from feedbackloop.store import Store
 from feedbackloop.wording import count
@@ -64,6 +64,8 @@ def _draw(sitting: Sitting, left: Countdown | None, names: dict[str, str]) -> No
         if sitting.problem:
             st.error(sitting.problem, icon=":material/error:")
         markdown = bool(st.session_state.get(_MARKDOWN, False))
+        if item is not None and not sitting.queue.blind:
+            seen.note(sitting.store, sitting.rater, [(item.case.id, item.slot.responses)], "rate")
         if item is not None:
             with st.container(key="rating-case", gap="xsmall"):
                 answer.inputs(item.case, f"case-{item.id}", markdown=markdown)

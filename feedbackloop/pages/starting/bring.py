@@ -10,12 +10,12 @@ import pandas as pd
 import streamlit as st
 
 from feedbackloop import queries
-from feedbackloop.comparisons import expose, open_queue
+from feedbackloop.comparisons import open_queue
 from feedbackloop.comparisons.queues import Purpose
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.importers import AnswerMapping, Imported, import_answers, import_file, recognise
 from feedbackloop.importers.formats import FORMATS
-from feedbackloop.pages import address, answer, context, within
+from feedbackloop.pages import address, answer, context, seen, within
 from feedbackloop.pages.starting import data, files, roles
 from feedbackloop.pages.starting.files import Peek
 from feedbackloop.pages.starting.roles import Role
@@ -26,6 +26,7 @@ from feedbackloop.wording import count
 FILE = "bring-file"
 """Where the session keeps the path of the chosen file."""
 IMPORTED = "bring-imported"
+_SEEN = "bring-seen"
 SHAPES = ("A column for each variant", "A row for each answer")
 
 _EXAMPLE = 60
@@ -211,6 +212,7 @@ def _after(imported: Imported, task: str, shown: str | None) -> None:
                 st.caption(answer.escaped(what))
     if not imported.run_id:
         return
+    _expose(imported.run_id, shown)
     known = context.rater()
     with st.form("rate", border=False):
         with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -220,16 +222,22 @@ def _after(imported: Imported, task: str, shown: str | None) -> None:
         if pressed and not name.strip():
             st.warning("Type your name first.", icon=":material/info:")
         elif pressed:
-            _rate(imported, task, shown, " ".join(name.split()))
+            _rate(imported, task, " ".join(name.split()))
     within.link("compare", "Compare openly instead", key="compare-openly", run=imported.run_id, task=task)
 
 
-def _rate(imported: Imported, task: str, shown: str | None, rater: str) -> None:
+def _expose(run_id: str, case_id: str | None) -> None:
+    """Whoever saw the first row with its names is not blind to it."""
+    store = context.store()
+    if case_id is not None and st.session_state.get(_SEEN) != (store.address, run_id, case_id):
+        seen.note(store, context.rater(), [(case_id, overview.responses_of(store, run_id, case_id))], "import")
+        st.session_state[_SEEN] = (store.address, run_id, case_id)
+
+
+def _rate(imported: Imported, task: str, rater: str) -> None:
     """Open a queue over what came in, and go there."""
     store = context.store()
     run = queries.find_run(store, imported.run_id).run
-    if shown is not None:
-        expose(store, rater, shown, overview.responses_of(store, run.id, shown), "import")
     purposes: dict[int, Purpose] = {1: "single", 2: "decision"}
     purpose = purposes.get(len(run.variants), "leaderboard")
     queue = open_queue(store, task, run.variants, purpose=purpose, runs=[run.id])

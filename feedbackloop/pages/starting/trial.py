@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from feedbackloop.comparisons import expose_all
-from feedbackloop.pages import answer, context
+from feedbackloop.pages import answer, context, seen
 from feedbackloop.pipeline import launch
 from feedbackloop.pipeline.launch import Launched
 from feedbackloop.queries import overview
@@ -77,12 +76,11 @@ def _ended(launched: Launched) -> None:
 
 def _expose(run_id: str, case_ids: Iterable[str]) -> None:
     """Who sees these answers with their names is not blind to them any more."""
-    rater = context.rater()
-    if rater is None or st.session_state.get("new-try-seen") == (run_id, rater):
-        return
     store = context.store()
-    expose_all(store, rater, [(case_id, overview.responses_of(store, run_id, case_id)) for case_id in case_ids], "try")
-    st.session_state["new-try-seen"] = (run_id, rater)
+    if st.session_state.get("new-try-seen") != (store.address, run_id):
+        shown = [(case_id, overview.responses_of(store, run_id, case_id)) for case_id in case_ids]
+        seen.note(store, context.rater(), shown, "try")
+        st.session_state["new-try-seen"] = (store.address, run_id)
 
 
 def _answer(row: Mapping[Any, Any], key: str) -> None:
