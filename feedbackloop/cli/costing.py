@@ -80,7 +80,7 @@ def cost(
         if as_json:
             drawing.data(_facts(found))
         else:
-            _show(found, opened.url, _lost(opened))
+            _show(found, opened.url, 0 if moment else _lost(opened))
         return
     restated = recompute_costs(opened, since=moment, settings=settings)
     if as_json:
