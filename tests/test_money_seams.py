@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,12 @@ from openai_server import FAULTS, OpenAIServer, Reply, refused
 import feedbackloop as fl
 from feedbackloop import queries
 from feedbackloop.errors import SettingsError
-from feedbackloop.models import AIRequest
+from feedbackloop.models import AIRequest, RunEvent
 from feedbackloop.pipeline import cache
+from feedbackloop.pipeline.budget import gone
 from feedbackloop.pipeline.engine import Engine
 from feedbackloop.queries.overview import live_run, run_figures
+from feedbackloop.queries.paid import Lost, lost_calls
 from feedbackloop.reports import outcome
 from feedbackloop.settings import Limits, Price, ProviderSettings, Settings
 from feedbackloop.spec import RunSpec
@@ -333,3 +336,31 @@ async def test_a_budget_holds_for_streams_that_say_nothing_of_their_usage(server
     again = await fl.resume(store, ended.run.id, dataset=ROWS, settings=settings, clock=FakeTime().clock())
     assert "budget" in again.stopped
     assert len(server.requests) == asked
+
+
+async def test_what_was_under_way_when_a_run_was_killed_is_counted(server, settings, store) -> None:
+    server.delay_s = 0.2
+    variants = [{"name": "a", "model": "up:m", "params": {"max_tokens": 5}}]
+    rows = [{"input": f"q{n}"} for n in range(8)]
+    kept = {"settings": settings, "budget_usd": 1000.0}
+    first = await fl.run(rows, variants, store=store, limits=Limits(concurrency=2, retries=0), **kept)
+    beats = store.load(RunEvent, "SELECT * FROM run_events WHERE kind = 'heartbeat'")
+    assert any(beat.counts["under_way"]["calls"] == 2 and beat.counts["under_way"]["usd"] > 20 for beat in beats)
+    assert lost_calls(store) == {}  # it has ended
+    # Two parts that were killed: of each its last heartbeat counts.
+    here = {"host": socket.gethostname()}
+    for _ in range(2):
+        for kind, calls in (("started", None), ("heartbeat", 4), ("heartbeat", 3)):
+            told = {} if calls is None else {"under_way": {"calls": calls, "usd": calls * 10.0}}
+            store.append([RunEvent(run_id=first.run.id, kind=kind, pid=2**22 + 1, counts=told | here)])
+    assert lost_calls(store) == {first.run.id: Lost(6, 60.0)}
+    assert gone(store, first.run, settings) == pytest.approx(queries.spent(store, first.run.id) + 60.0)
+    again = await fl.resume(store, first.run.id, dataset=[*rows, {"input": "new"}], settings=settings)
+    assert (
+        again.notes[-1]
+        == "$60.00 of the budget is gone for 6 calls that broke off or left no usage, counted at worst case"
+    )
+    ended = await fl.resume(
+        store, first.run.id, dataset=[*rows, {"input": "newer"}], settings=settings, budget_usd=60.0
+    )
+    assert "the budget of $60.00 is used up" in ended.stopped

@@ -366,6 +366,10 @@ def test_a_run_can_be_by_batch_where_all_its_providers_have_them(store) -> None:
         return [metric.value for metric in page.metric]
 
     assert figures() == ["16", "$4.00", "6.0 s"]
+    page.number_input(key="new-budget").set_value(0.5).run()
+    assert "the budget of $0.50 is less than one call of 'terse' could cost, $2.0" in told(page).replace("\\", "")
+    assert page.button(key="start").disabled
+    page.number_input(key="new-budget").set_value(5.0).run()
     page.checkbox(key="new-batch").check().run()
     assert figures() == ["16", "$2.00", "up to a day"]
     assert "executor: batch" in page.code[0].value

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from feedbackloop.findings.costs import Costs, Restated
+    from feedbackloop.store import Store
 
 _TITLES = {
     "calls": "calls",
@@ -79,7 +80,7 @@ def cost(
         if as_json:
             drawing.data(_facts(found))
         else:
-            _show(found, opened.url)
+            _show(found, opened.url, 0 if moment else _lost(opened))
         return
     restated = recompute_costs(opened, since=moment, settings=settings)
     if as_json:
@@ -91,7 +92,7 @@ def cost(
         _compare(restated)
 
 
-def _show(found: Costs, url: str) -> None:
+def _show(found: Costs, url: str, lost: int) -> None:
     from feedbackloop.cli import drawing
 
     if found.frame.empty:
@@ -118,9 +119,24 @@ def _show(found: Costs, url: str) -> None:
         if told:
             drawing.say("; ".join(told) + ".", "dim")
         drawing.say(repr(found))
+    if lost:
+        calls = f"{count(lost, 'call')} {'was' if lost == 1 else 'were'} under way when a run was interrupted"
+        drawing.say(f"Not counted: {calls}; nobody knows what {'it' if lost == 1 else 'they'} cost.", "dim")
     if found.elsewhere:
         answers = count(found.elsewhere, "answer")
         drawing.say(f"Not counted: {answers} imported or replayed, which say {dollars(found.elsewhere_usd)}.", "dim")
+
+
+def _lost(store: Store) -> int:
+    """Calls that were under way when runs were interrupted."""
+    from feedbackloop import queries
+    from feedbackloop.queries.paid import lost_calls
+
+    if not store.exists():
+        return 0
+    lost = lost_calls(store)
+    going = {status.run.id for status in queries.runs(store) if status.state == "running"} if lost else set()
+    return sum(one.calls for run_id, one in lost.items() if run_id not in going)
 
 
 def _compare(found: Restated) -> None:

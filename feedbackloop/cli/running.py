@@ -208,6 +208,7 @@ def status(
     """
     from feedbackloop import queries
     from feedbackloop.cli import drawing
+    from feedbackloop.queries.paid import Lost, lost_calls
     from feedbackloop.queries.repeats import steadiness
 
     opened, _ = open_store(store)
@@ -227,7 +228,8 @@ def status(
             {**_facts(found), "summary": drawing.records(summary), "failures": drawing.records(failures), **told}
         )
         return
-    _show(found, summary, failures, queries.check_errors(opened, found.run.id), store, steady=steady)
+    lost = 0 if found.state == "running" else lost_calls(opened, found.run.id).get(found.run.id, Lost()).calls
+    _show(found, summary, failures, queries.check_errors(opened, found.run.id), store, steady=steady, lost=lost)
 
 
 def _see(watch: Watch, go: Going, store: Store, url: str | None, reporting: Reporting) -> None:
@@ -335,6 +337,7 @@ def _show(
     url: str | None,
     *,
     steady: pd.DataFrame | None,
+    lost: int,
 ) -> None:
     from feedbackloop.cli import drawing
     from feedbackloop.identity import utcnow
@@ -357,6 +360,8 @@ def _show(
     if run.git_commit:
         facts.append(("commit", run.git_commit[:12]))
     facts.append(("spent", drawing.spent_in_all(summary)))
+    if lost:
+        facts.append(("not counted", f"{count(lost, 'call')} under way when it was interrupted"))
     drawing.pairs(facts)
     drawing.blank()
     drawing.results(summary)

@@ -374,6 +374,8 @@ class BatchPart(Part):
     def _event(self, kind: Any, *, batch: Batch | None = None) -> RunEvent:
         event = super()._event(kind)
         counts: dict[str, Any] = {**event.counts, "batches": self._open_ones()}
+        # A batch is not lost with this process.
+        counts.pop("under_way", None)
         if batch is not None:
             counts["batch"] = batch.facts()
         return event.model_copy(update={"counts": counts})

@@ -11,7 +11,7 @@ from feedbackloop.models import AIRequest, AIResponse, Run
 from feedbackloop.pipeline.spending import too_small, worst_of
 from feedbackloop.pricing import BatchPrices, Prices, spent
 from feedbackloop.providers import Provider, create, provider_name
-from feedbackloop.queries.paid import unpriced_answers
+from feedbackloop.queries.paid import Lost, lost_calls, unpriced_answers
 from feedbackloop.settings import Settings
 from feedbackloop.store import Store
 from feedbackloop.wording import count, dollars
@@ -42,9 +42,13 @@ class Assumed:
                 self.usd += worst or 0.0
 
     def add_stored(self, store: Store, run_id: str) -> None:
-        """Count the calls of a run's answers that are in the store."""
+        """Count the calls of a run's answers that are in the store, and those that were under way when it was interrupted."""
         for request, response in unpriced_answers(store, run_id):
             self.add(request, response)
+        lost = lost_calls(store, run_id).get(run_id, Lost())
+        if lost.worst_usd:
+            self.usd += lost.worst_usd
+            self.calls += lost.calls
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -99,8 +99,7 @@ class Part:
             StoreError: the store refused; what it took before stays.
         """
         asking = [Asking.of(variant, self.engine) for variant in self.variants]
-        reads = self.store.exists()
-        self.reusable = queries.reusable_keys(self.store) if self.engine.answers and reads else set()
+        self.reusable = queries.reusable_keys(self.store) if self.engine.answers and self.store.exists() else set()
         if self.before:
             self._take_stock()
         self.plan = Plan(
@@ -161,7 +160,7 @@ class Part:
         self.tally.spent_usd, self.tally.unpriced = before.spent_usd, before.unpriced
         self.cached_before = before.cached
         self.assumed = Assumed(self._worst)
-        if before.unpriced and self._limit_usd is not None:
+        if self._limit_usd is not None:
             self.assumed.add_stored(self.store, self.run.id)
         self.engine.purse.spent_usd = before.spent_usd + self.assumed.usd
 
@@ -346,7 +345,8 @@ class Part:
 
     async def _beat(self) -> None:
         # Apart from `_tick`: while somebody else keeps the store, this waits for it.
-        beat = self.clock.now()
+        # The first one soon, so that what is under way is known of a run that is killed early too.
+        beat = self.clock.now() - HEARTBEAT_S + 2 * TICK_S
         while True:
             await asyncio.sleep(TICK_S)
             if self.clock.now() - beat < HEARTBEAT_S:
@@ -390,6 +390,8 @@ class Part:
     def _event(self, kind: Any) -> RunEvent:
         counts = self._progress().counts
         counts["cached"] += self.cached_before
+        if kind == "heartbeat":
+            counts["under_way"] = self.engine.purse.under_way
         if kind == "stopped":
             counts["reason"] = self.reason
         # Whether a process lives can be told on its own machine only.

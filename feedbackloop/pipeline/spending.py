@@ -194,6 +194,11 @@ class Purse:
     reservations: int = 0
     _waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
+    @property
+    def under_way(self) -> dict[str, float]:
+        """What is lost if this process is killed now: calls that are sent or about to be, and the most that they can cost."""
+        return {"calls": self.reservations, "usd": self.reserved_usd}
+
     async def reserve(self, worst_usd: float) -> None:
         """Put aside what the next attempt could cost, waiting for calls in flight where only these stand in the way.
 
