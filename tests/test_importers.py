@@ -616,6 +616,36 @@ def test_winners_are_read_as_arenas_write_them(tmp_path, voting, word, winner):
     assert voting.sql("SELECT winner FROM votes")["winner"].tolist() == [winner]
 
 
+def test_a_winner_may_be_told_by_its_name_and_the_case_by_another_column(tmp_path, voting):
+    votes = [["1", "case-1", "terse", "steps", "steps"], ["2", "case-2", "steps", "terse", "steps"]]
+    path = write_csv(tmp_path / "v.csv", ["id", "prompt_id", "variant_a", "variant_b", "winner"], *votes)
+    done = import_file(path, voting, task="support")
+    assert (done.format, done.votes, done.notes) == ("votes", 2, ("The cases are told by the column 'prompt_id'.",))
+    found = voting.sql("SELECT external_id, winner FROM votes ORDER BY external_id").to_numpy().tolist()
+    assert found == [["case-1", "b"], ["case-2", "a"]]
+    path = write_csv(tmp_path / "w.csv", ["nr", "variant_a", "variant_b", "winner"], ["case-1", "terse", "steps", "a"])
+    assert refusal(path, import_votes, voting, task="support") == (
+        ":2: 'case_id' is missing; say which column it is: --column case_id=NAME (the file has nr, variant_a, variant_b, winner)"
+    )
+
+
+def test_a_variant_called_like_a_word_for_the_winner_is_not_guessed_at(tmp_path, store):
+    answers = [{"id": "1", "input": "q", "variant": name, "output": name} for name in ("model_a", "model_b", "tie")]
+    import_answers(write_jsonl(tmp_path / "a.jsonl", *answers), store)
+
+    def vote(a, b, winner):
+        return write_jsonl(tmp_path / "v.jsonl", {"case_id": "1", "variant_a": a, "variant_b": b, "winner": winner})
+
+    assert import_votes(vote("model_a", "model_b", "model_b"), store).new == 1
+    path = vote("model_b", "model_a", "model_a")
+    assert refusal(path, import_votes, store) == (
+        ":1: winner is 'model_a', which is the name of variant_b and a word for 'a' too; write a, b, tie or both_bad"
+    )
+    path = vote("model_a", "tie", "tie")
+    assert "the name of variant_b and a word for 'tie' too" in refusal(path, import_votes, store)
+    assert import_votes(path, store, winners={"tie": "tie"}).new == 1
+
+
 def test_the_same_votes_twice_add_nothing_even_after_a_newer_run(tmp_path, voting):
     path = write_jsonl(
         tmp_path / "v.jsonl", {**VOTE, "issues": [{"variant": "steps", "label": "too long"}]}, VOTE, VOTE

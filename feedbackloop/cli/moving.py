@@ -106,7 +106,7 @@ def import_(  # noqa: PLR0917 - Typer makes options of them
         typer.Option(
             metavar="NAME=COLUMN",
             help="What the file calls case_id, variant_a, variant_b, winner, rater ...: --column winner=label; repeatable.",
-            show_default="as here",
+            show_default="as here; case_id guessed",
             rich_help_panel=VOTES,
         ),
     ] = None,
@@ -115,7 +115,7 @@ def import_(  # noqa: PLR0917 - Typer makes options of them
         typer.Option(
             metavar="WORD=SIDE",
             help="What its words for the winner mean: --winner 1=a --winner 2=b --winner 0=tie.",
-            show_default="a, b, tie, both_bad",
+            show_default="a, b, tie, both_bad, or the variant's name",
             rich_help_panel=VOTES,
         ),
     ] = None,

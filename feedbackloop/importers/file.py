@@ -87,7 +87,7 @@ def _of_votes(found: ImportedVotes) -> Imported:
         new=found.new,
         repeated=found.repeated,
         mapping=None,
-        notes=(),
+        notes=found.notes,
         votes=found.votes,
         ratings=found.issues,
         format="votes",
