@@ -439,6 +439,12 @@ def test_import_shows_the_mapping_it_took_and_is_repeatable(call) -> None:
     assert first.code == 0
     assert "Imported 4 answers of 2 variants to 2 cases" in first.out
     assert "answers (guessed)  a column for each variant: answer_x, answer_y" in first.out
+    assert "case (guessed)     columns: input" in first.out
+    Path("b.csv").write_text("input,answer_x,answer_y,winner,notes\nHello?,Hi,Ho,x,n\n")
+    left_out = call("import", "b.csv", "--task", "other", "--ignore", "notes")
+    assert "left out (guessed)  winner; --keep COLUMN makes one part of the case" in left_out.out
+    assert "left out            notes" in left_out.out
+    assert call("import", "b.csv", "--votes", "--ignore", "notes").code == 2
     again = call("import", "a.csv", "--task", "s")
     assert again.code == 0
     assert "Nothing new" in again.out

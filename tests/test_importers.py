@@ -14,7 +14,15 @@ import pytest
 
 from feedbackloop.datasets import open_dataset
 from feedbackloop.errors import DatasetError, SettingsError
-from feedbackloop.importers import AnswerMapping, guess_mapping, import_answers, import_file, import_votes, records
+from feedbackloop.importers import (
+    AnswerMapping,
+    guess_ignored,
+    guess_mapping,
+    import_answers,
+    import_file,
+    import_votes,
+    records,
+)
 from feedbackloop.models import TABLES, Case
 from feedbackloop.store import Store
 
@@ -91,6 +99,63 @@ def test_a_column_of_system_prompts_names_no_variants():
 def test_columns_of_numbers_are_no_answers():
     rows = [{"prompt": "a", "gpt": "text", "claude": "text", "score": 3, "rank": "2", "correct": "True"}]
     assert guess_mapping(list(rows[0]), rows) == AnswerMapping(answers=("gpt", "claude"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "left_out"),
+    [
+        ({"preferred_model": "model_a", "score_a": "9"}, ("preferred_model", "score_a")),
+        ({"label": "model_b", "choice": "the second", "notes": "x"}, ("label",)),
+        ({"Score": 1, "cost": 2, "latency_ms": 3, "created": "2026-01-01"}, ("Score", "cost", "latency_ms", "created")),
+        ({"winner": "tie", "annotator1": 0, "model_a_tokens": 7}, ("winner", "annotator1", "model_a_tokens")),
+        ({"label": "spam", "best": "yes", "picked": "", "topic": "score", "scored": 1, "expected": "model_a"}, ()),
+    ],
+)
+def test_columns_that_are_plainly_of_an_answer_or_a_verdict_are_no_part_of_the_case(columns, left_out):
+    row = {"id": 1, "prompt": "cap?", "model_a": "Canberra", "model_b": "Sydney", **columns}
+    mapping = guess_mapping(list(row), [row])
+    assert mapping.answers == ("model_a", "model_b")
+    assert guess_ignored(list(row), [row], mapping) == left_out
+
+
+def test_a_verdict_among_columns_of_answers_is_no_variant():
+    row = {"prompt": "cap?", "gpt": "Canberra", "claude": "Sydney", "label": "gpt", "winner": "claude"}
+    assert guess_mapping(list(row), [row]) == AnswerMapping(answers=("gpt", "claude"))
+
+
+def test_what_is_left_out_and_what_makes_the_case_is_told(tmp_path, store):
+    header = ["id", "prompt", "model_a", "model_b", "preferred_model", "score_a", "notes", "segment"]
+    path = write_csv(tmp_path / "leak.csv", header, ["1", "cap?", "Canberra", "Sydney", "model_a", "9", "n", "s"])
+    done = import_answers(path, store)
+    assert (done.case, done.mapping.ignored) == (("prompt", "notes"), ("preferred_model", "score_a"))
+    told = import_answers(path, store, ignore=["notes"], keep=["score_a"])
+    assert (told.case, told.mapping.ignored) == (("prompt", "score_a"), ("notes", "preferred_model"))
+    found = store.sql("SELECT inputs FROM cases ORDER BY created_at")["inputs"]
+    assert [json.loads(inputs) for inputs in found] == [
+        {"prompt": "cap?", "notes": "n"},
+        {"prompt": "cap?", "score_a": "9"},
+    ]
+    assert import_file(path, store, ignore=["notes"], keep=["score_a"]).new == 0
+    for options, sentence in (
+        ({"ignore": ["note"]}, ": there is no column 'note'; did you mean 'notes'?"),
+        ({"keep": ["x"]}, ": there is no column 'x'; there is id, model_a"),
+        ({"ignore": ["model_a"]}, ": the column 'model_a' cannot be both left out and read as answers"),
+        ({"ignore": ["notes"], "keep": ["notes"]}, ": the column 'notes' cannot be both left out and kept"),
+    ):
+        assert refusal(path, import_answers, store, **options).startswith(sentence)
+
+
+def test_figures_of_single_answers_do_not_tear_a_case_apart(tmp_path, store):
+    rows = [["q1", "a", "x", 1, "2024", "s"], ["q1", "b", "y", 2, "2025", "t"], ["q2", "a", "z", 3, "2026", "u"]]
+    path = write_csv(tmp_path / "long.csv", ["prompt", "model", "output", "latency", "created", "mood"], *rows)
+    done = import_answers(path, store)
+    assert done.mapping.ignored == ("latency", "created")
+    [note] = done.notes
+    assert note == (
+        "No case has answers of two variants: the column 'mood' may have been taken for the case though it differs by answer; "
+        "--ignore COLUMN leaves a column out."
+    )
+    assert import_answers(path, store, ignore=["mood"]).cases == 2
 
 
 def test_what_cannot_be_guessed_is_said_with_the_columns_and_the_options(tmp_path, store):
@@ -549,6 +614,36 @@ def test_votes_in_a_csv_are_read_from_text(tmp_path, voting):
 def test_winners_are_read_as_arenas_write_them(tmp_path, voting, word, winner):
     import_votes(write_jsonl(tmp_path / "v.jsonl", {**VOTE, "winner": word}), voting, task="support")
     assert voting.sql("SELECT winner FROM votes")["winner"].tolist() == [winner]
+
+
+def test_a_winner_may_be_told_by_its_name_and_the_case_by_another_column(tmp_path, voting):
+    votes = [["1", "case-1", "terse", "steps", "steps"], ["2", "case-2", "steps", "terse", "steps"]]
+    path = write_csv(tmp_path / "v.csv", ["id", "prompt_id", "variant_a", "variant_b", "winner"], *votes)
+    done = import_file(path, voting, task="support")
+    assert (done.format, done.votes, done.notes) == ("votes", 2, ("The cases are told by the column 'prompt_id'.",))
+    found = voting.sql("SELECT external_id, winner FROM votes ORDER BY external_id").to_numpy().tolist()
+    assert found == [["case-1", "b"], ["case-2", "a"]]
+    path = write_csv(tmp_path / "w.csv", ["nr", "variant_a", "variant_b", "winner"], ["case-1", "terse", "steps", "a"])
+    assert refusal(path, import_votes, voting, task="support") == (
+        ":2: 'case_id' is missing; say which column it is: --column case_id=NAME (the file has nr, variant_a, variant_b, winner)"
+    )
+
+
+def test_a_variant_called_like_a_word_for_the_winner_is_not_guessed_at(tmp_path, store):
+    answers = [{"id": "1", "input": "q", "variant": name, "output": name} for name in ("model_a", "model_b", "tie")]
+    import_answers(write_jsonl(tmp_path / "a.jsonl", *answers), store)
+
+    def vote(a, b, winner):
+        return write_jsonl(tmp_path / "v.jsonl", {"case_id": "1", "variant_a": a, "variant_b": b, "winner": winner})
+
+    assert import_votes(vote("model_a", "model_b", "model_b"), store).new == 1
+    path = vote("model_b", "model_a", "model_a")
+    assert refusal(path, import_votes, store) == (
+        ":1: winner is 'model_a', which is the name of variant_b and a word for 'a' too; write a, b, tie or both_bad"
+    )
+    path = vote("model_a", "tie", "tie")
+    assert "the name of variant_b and a word for 'tie' too" in refusal(path, import_votes, store)
+    assert import_votes(path, store, winners={"tie": "tie"}).new == 1
 
 
 def test_the_same_votes_twice_add_nothing_even_after_a_newer_run(tmp_path, voting):

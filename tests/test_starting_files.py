@@ -89,8 +89,10 @@ def test_what_can_be_chosen_is_uploads_what_ran_and_what_lies_here(store, tmp_pa
 # Columns
 
 
-WIDE = ["id", "prompt", "model_a", "model_b", "reference", "latency_ms"]
-WIDE_ROWS = [{"id": 1, "prompt": "One?", "model_a": "1", "model_b": "uno", "reference": "1", "latency_ms": 3}]
+WIDE = ["id", "prompt", "model_a", "model_b", "reference", "latency_ms", "winner"]
+WIDE_ROWS = [
+    {"id": 1, "prompt": "One?", "model_a": "1", "model_b": "uno", "reference": "1", "latency_ms": 3, "winner": 1}
+]
 
 
 def test_columns_are_guessed_as_the_importer_does() -> None:
@@ -104,6 +106,7 @@ def test_columns_are_guessed_as_the_importer_does() -> None:
         "model_b": Role.ANSWER,
         "reference": Role.QUESTION,
         "latency_ms": Role.NOTHING,
+        "winner": Role.NOTHING,
     }
     long = roles.guess(["case_id", "prompt", "model", "output", "latency_ms"], [{"model": "a", "output": "x"}])
     assert long.long

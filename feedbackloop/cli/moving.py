@@ -81,6 +81,23 @@ def import_(  # noqa: PLR0917 - Typer makes options of them
             metavar="COLUMN", help="The column with the case's id.", show_default="guessed", rich_help_panel=ANSWERS
         ),
     ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="A column that is left out, so that raters do not see it; repeatable.",
+            show_default="what is plainly of an answer or a verdict, as score_a or winner",
+            rich_help_panel=ANSWERS,
+        ),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="A column that is part of the case, though it seems to be of an answer or a verdict; repeatable.",
+            rich_help_panel=ANSWERS,
+        ),
+    ] = None,
     votes: Annotated[
         bool, typer.Option("--votes", help="The file holds votes on answers that the store has.", rich_help_panel=VOTES)
     ] = False,
@@ -89,7 +106,7 @@ def import_(  # noqa: PLR0917 - Typer makes options of them
         typer.Option(
             metavar="NAME=COLUMN",
             help="What the file calls case_id, variant_a, variant_b, winner, rater ...: --column winner=label; repeatable.",
-            show_default="as here",
+            show_default="as here; case_id guessed",
             rich_help_panel=VOTES,
         ),
     ] = None,
@@ -98,7 +115,7 @@ def import_(  # noqa: PLR0917 - Typer makes options of them
         typer.Option(
             metavar="WORD=SIDE",
             help="What its words for the winner mean: --winner 1=a --winner 2=b --winner 0=tie.",
-            show_default="a, b, tie, both_bad",
+            show_default="a, b, tie, both_bad, or the variant's name",
             rich_help_panel=VOTES,
         ),
     ] = None,
@@ -116,7 +133,7 @@ def import_(  # noqa: PLR0917 - Typer makes options of them
     \b
     Examples:
       [cyan]feedbackloop import answers.csv --task support[/]
-      [cyan]feedbackloop import answers.csv --answers gpt4,claude[/]
+      [cyan]feedbackloop import answers.csv --answers gpt4,claude --ignore notes[/]
       [cyan]feedbackloop import battles.jsonl --votes --task support[/]
       [cyan]feedbackloop import labels.csv --column case_id=nr --column winner=label --winner 1=a --winner 2=b[/]
       [cyan]feedbackloop import promptfooconfig.yaml --task support[/]
@@ -124,7 +141,7 @@ def import_(  # noqa: PLR0917 - Typer makes options of them
       [cyan]feedbackloop import Anna-votes.json[/]
       [cyan]feedbackloop import colleague.duckdb[/]
     """
-    of_columns = answers or variant_column or output_column or id_column
+    of_columns = answers or variant_column or output_column or id_column or ignore or keep
     if votes and (of_columns or dataset):
         raise typer.BadParameter("--votes takes none of the options for answers; import the answers first")
     votes = votes or bool(column or winner)
@@ -157,6 +174,8 @@ def import_(  # noqa: PLR0917 - Typer makes options of them
                 mapping,
                 dataset,
                 id_column,
+                ignore=tuple(ignore or ()),
+                keep=tuple(keep or ()),
                 blind=blind,
                 columns=_meanings("--column", column),
                 winners=_meanings("--winner", winner),
@@ -174,6 +193,8 @@ class Wanted:
     mapping: AnswerMapping | None
     dataset: Path | None
     id_column: str | None
+    ignore: tuple[str, ...]
+    keep: tuple[str, ...]
     blind: bool
     columns: dict[str, str]
     winners: dict[str, str]
@@ -222,6 +243,8 @@ def _file(file: Path, store: Store, wanted: Wanted, *, url: str | None) -> None:
         mapping=wanted.mapping,
         cases=wanted.dataset,
         id_column=wanted.id_column,
+        ignore=wanted.ignore,
+        keep=wanted.keep,
         blind=wanted.blind,
         columns=wanted.columns,
         winners=wanted.winners,
@@ -233,7 +256,7 @@ def _file(file: Path, store: Store, wanted: Wanted, *, url: str | None) -> None:
     else:
         drawing.say(f"Nothing new: {store.url} has all of {file} ({_held(found, wanted)}).")
     if found.mapping is not None:
-        drawing.pairs(_columns(found.mapping, found.variants, guessed=wanted.mapping is None))
+        drawing.pairs(_columns(found.mapping, found, wanted))
     for note in found.notes:
         drawing.say(f"Note: {note}")
     if found.repeated:
@@ -306,11 +329,20 @@ def _mapping(answers: list[str] | None, variant_column: str | None, output_colum
     return AnswerMapping(answers=names, variant=variant_column, output=output_column)
 
 
-def _columns(mapping: AnswerMapping, variants: tuple[str, ...], *, guessed: bool) -> list[tuple[str, str]]:
-    how = " (guessed)" if guessed else ""
+def _columns(mapping: AnswerMapping, found: Imported, wanted: Wanted) -> list[tuple[str, str]]:
+    """Which column was taken for what."""
+    how = " (guessed)" if wanted.mapping is None else ""
     if mapping.answers:
-        return [(f"answers{how}", f"a column for each variant: {', '.join(mapping.answers)}")]
-    return [
-        (f"variant{how}", f"column '{mapping.variant}': {', '.join(variants)}"),
-        (f"answer{how}", f"column '{mapping.output}'"),
-    ]
+        told = [(f"answers{how}", f"a column for each variant: {', '.join(mapping.answers)}")]
+    else:
+        told = [
+            (f"variant{how}", f"column '{mapping.variant}': {', '.join(found.variants)}"),
+            (f"answer{how}", f"column '{mapping.output}'"),
+        ]
+    if found.case:
+        told.append(("case (guessed)", f"columns: {', '.join(found.case)}"))
+    if guessed := [name for name in mapping.ignored if name not in wanted.ignore]:
+        told.append(("left out (guessed)", f"{', '.join(guessed)}; --keep COLUMN makes one part of the case"))
+    if wanted.ignore:
+        told.append(("left out", ", ".join(wanted.ignore)))
+    return told

@@ -8,7 +8,7 @@ from feedbackloop.importers.answers import import_answers
 from feedbackloop.importers.file import import_file, known_formats
 from feedbackloop.importers.formats import recognise
 from feedbackloop.importers.intake import Imported
-from feedbackloop.importers.mapping import AnswerMapping, guess_id_column, guess_mapping
+from feedbackloop.importers.mapping import AnswerMapping, guess_id_column, guess_ignored, guess_mapping
 from feedbackloop.importers.rating_pack import ImportedPack, import_rating_pack, is_rating_pack
 from feedbackloop.importers.votes import ImportedVotes, import_votes
 
@@ -18,6 +18,7 @@ __all__ = [
     "ImportedPack",
     "ImportedVotes",
     "guess_id_column",
+    "guess_ignored",
     "guess_mapping",
     "import_answers",
     "import_file",

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from feedbackloop.datasets import Dataset, Row, as_text, case_of, fault, find_file, open_dataset, rows
+from feedbackloop.datasets import KEYS, Dataset, Row, as_text, case_of, fault, find_file, open_dataset, rows
 from feedbackloop.errors import DatasetError
 from feedbackloop.identity import content_id
 from feedbackloop.importers.figures import figures_of
 from feedbackloop.importers.intake import Answer, Imported, Passage, imported_variant
-from feedbackloop.importers.mapping import AnswerMapping, guess_id_column, guess_mapping
+from feedbackloop.importers.mapping import INPUT_COLUMNS, AnswerMapping, guess_id_column, guess_ignored, guess_mapping
 from feedbackloop.importers.records import write
 from feedbackloop.models import Case, Run, Variant
+from feedbackloop.registry import near
 from feedbackloop.store import Store
 from feedbackloop.text import storable
 
@@ -31,6 +32,8 @@ def import_answers(
     mapping: AnswerMapping | None = None,
     cases: Dataset | str | Path | None = None,
     id_column: str | None = None,
+    ignore: Sequence[str] = (),
+    keep: Sequence[str] = (),
 ) -> Imported:
     """Store the answers of a file as a run. Again with the same file, it adds nothing; after an interruption, the rest.
 
@@ -41,6 +44,8 @@ def import_answers(
         mapping: which columns hold the answers; guessed if not given.
         cases: the dataset that the answers' ids refer to, where the file has no prompts of its own. It is held in memory.
         id_column: the column with the case's id, in both files; guessed if not given.
+        ignore: columns that are left out, beside those that are plainly about an answer or a verdict (`guess_ignored`).
+        keep: columns that are part of the case, though they seem to be about an answer or a verdict.
 
     Raises:
         DatasetError: a row cannot be read, refers to a case that is not there, or nothing tells where the answers are.
@@ -53,6 +58,9 @@ def import_answers(
             mapping = guess_mapping(columns, peeked)
         except DatasetError as error:
             raise fault(str(error), path) from error
+    _refuse_both(mapping, ignore, keep, path)
+    seeming = (*mapping.ignored, *ignore, *guess_ignored(columns, peeked, mapping))
+    mapping = replace(mapping, ignored=tuple(dict.fromkeys(name for name in seeming if name not in keep)))
     id_column = id_column or guess_id_column(columns)
     of_file = Dataset(path.name, lambda: _stripped(path, mapping), source=None, file=str(path), id_column=id_column)
     if cases is None:
@@ -71,11 +79,15 @@ def import_answers(
     names = tuple(dict.fromkeys([*mapping.answers, *first.variants]))
     if missing := [name for name in mapping.columns if name not in reading.columns]:
         raise fault(f"there is no column '{missing[0]}'; there is {', '.join(reading.columns)}", path)
+    for name in (*ignore, *keep):
+        if name not in reading.columns:
+            raise fault(f"there is no column '{name}'{near(name, reading.columns)}", path)
     if not first.count:
         raise fault("there is no answer in any row", path)
     variants = [imported_variant(name) for name in names]
     run = Run(
-        id=content_id("run", task, cases_print, answers_print, names, asdict(mapping)),
+        # What is left out shows in the cases.
+        id=content_id("run", task, cases_print, answers_print, names, asdict(replace(mapping, ignored=()))),
         task=task,
         dataset=path.name,
         fingerprint=cases_print,
@@ -84,8 +96,15 @@ def import_answers(
         settings={"imported": path.name},
     )
     new = write(store, run, variants, Passage(path, _Reading(path, mapping, id_column, known).answers()))
-    notes = reading.notes(first)
-    return Imported(run.id, len(first.answered), names, first.count, new, first.repeated, mapping, notes)
+    notes, case = reading.notes(first), reading.case_columns() if known is None else ()
+    return Imported(run.id, len(first.answered), names, first.count, new, first.repeated, mapping, notes, case=case)
+
+
+def _refuse_both(mapping: AnswerMapping, ignore: Sequence[str], keep: Sequence[str], path: Path) -> None:
+    for name in ignore:
+        if name in keep or name in mapping.columns:
+            other = "kept" if name in keep else "read as answers or as their variant"
+            raise fault(f"the column '{name}' cannot be both left out and {other}; choose one", path)
 
 
 @dataclass
@@ -123,9 +142,29 @@ class _Reading:
             found.append(f"{self.missing} answers are missing (null) and were left out.")
         if len(first.variants) > 1 and len(first.answered) == first.count:
             found.append(
-                "No case has answers of two variants: a column that differs by answer may have been taken for the case."
+                f"No case has answers of two variants: {self._apart()} may have been taken for the case though it differs by "
+                "answer; --ignore COLUMN leaves a column out."
             )
         return tuple(found)
+
+    def case_columns(self) -> tuple[str, ...]:
+        """The columns that make the case, by which it is known and which raters see."""
+        others = {*self.mapping.not_of_the_case, *KEYS, self.id_column} - {"inputs", "messages", "context"}
+        return tuple(name for name in self.columns if name not in others)
+
+    def _apart(self) -> str:
+        """The columns that tell apart what asks the same, if anything shows which these are."""
+        columns = self.case_columns()
+        text = next((name for known in INPUT_COLUMNS for name in columns if name.lower() == known), None)
+        if self.known is not None or text is None:
+            return "a column"
+        first: dict[int, dict[str, int]] = {}
+        differing: dict[str, None] = {}
+        for row in rows(self.path):
+            marks = {name: hash(json.dumps(row.values.get(name), sort_keys=True)) for name in columns}
+            known = first.setdefault(marks[text], marks)
+            differing.update((name, None) for name in columns if marks[name] != known[name])
+        return " or ".join(f"the column '{name}'" for name in differing) or "a column"
 
     def _case(self, row: Row) -> Case:
         if self.known is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,8 @@ def import_file(
     mapping: AnswerMapping | None = None,
     cases: str | Path | None = None,
     id_column: str | None = None,
+    ignore: Sequence[str] = (),
+    keep: Sequence[str] = (),
     blind: bool = True,
     columns: Mapping[str, str] | None = None,
     winners: Mapping[str, str] | None = None,
@@ -47,6 +49,8 @@ def import_file(
         mapping: tables of answers: which columns hold them; guessed if not given.
         cases: the file that the answers refer to by id, where they come without their prompts.
         id_column: tables of answers: the column with the case's id; guessed if not given.
+        ignore: tables of answers: columns that are left out, beside those that are plainly about an answer or a verdict.
+        keep: tables of answers: columns that are part of the case, though they seem to be about an answer or a verdict.
         blind: votes: whether the voters did not know whose answers they saw, where the file does not say.
         columns: tables of votes: what the file calls their columns (see `import_votes`).
         winners: tables of votes: what its words for the winner mean.
@@ -57,10 +61,13 @@ def import_file(
         StoreError: the store cannot be used.
     """
     path = find_file(source)
-    told = "answers" if mapping is not None or id_column is not None else "votes" if columns or winners else None
+    of_answers = mapping is not None or id_column is not None or ignore or keep
+    told = "answers" if of_answers else "votes" if columns or winners else None
     name = format or told or recognise(path)
     if name == "answers":
-        return import_answers(path, store, task=task, mapping=mapping, cases=cases, id_column=id_column)
+        return import_answers(
+            path, store, task=task, mapping=mapping, cases=cases, id_column=id_column, ignore=ignore, keep=keep
+        )
     if name == "votes":
         return _of_votes(import_votes(path, store, task=task, blind=blind, columns=columns, winners=winners))
     return _of_tool(Source(path, store, None if cases is None else find_file(cases), blind), name, task)
@@ -80,7 +87,7 @@ def _of_votes(found: ImportedVotes) -> Imported:
         new=found.new,
         repeated=found.repeated,
         mapping=None,
-        notes=(),
+        notes=found.notes,
         votes=found.votes,
         ratings=found.issues,
         format="votes",

@@ -129,7 +129,7 @@ def recognise(path: Path) -> str:
         found: Format = FORMATS.get(name)
         if found.recognises(begin):
             return name
-    if begin.has("case_id", "winner"):
+    if begin.has("case_id", "winner") or begin.has("variant_a", "variant_b", "winner"):
         return "votes"
     if begin.has("variant_a", "variant_b", "case_id"):
         raise DatasetError(

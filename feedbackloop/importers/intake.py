@@ -43,7 +43,7 @@ class Imported:
     repeated: int
     """Answers and votes that stand in the file more than once, to the letter."""
     mapping: AnswerMapping | None
-    """Which columns held the answers, where the file is a table of them."""
+    """Which columns held the answers, and which were left out, where the file is a table of them."""
     notes: tuple[str, ...]
     """What a reader of the results should know, a sentence each."""
     votes: int = 0
@@ -56,6 +56,8 @@ class Imported:
     """What was written beside the file, where it asks and does not answer."""
     raters: tuple[str, ...] = ()
     """Who cast the votes."""
+    case: tuple[str, ...] = ()
+    """Columns that make the case, which raters see, where the file is a table of answers with its own questions."""
 
 
 @dataclass(frozen=True)

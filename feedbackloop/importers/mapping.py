@@ -24,6 +24,15 @@ _NO_ANSWER = re.compile(
     r"|.*[ _.-](id|name|version|tokens?|time|ms|seconds|length|chars|type|format)",
     re.IGNORECASE,
 )
+_VERDICT = re.compile(r"(.+[ _.-])?(winner|preferred|preference|verdict|annotator)(\d+|[ _.-].+)?", re.IGNORECASE)
+_PERHAPS_VERDICT = re.compile(
+    r"(.+[ _.-])?(winning|chosen|choice|label|vote|better|best|pick|picked)(\d+|[ _.-].+)?", re.IGNORECASE
+)
+_FIGURE = re.compile(
+    r"(scores?|latency|cost|created|tokens?|(input|output|prompt|completion|total)_tokens)([ _.-].+)?"
+    r"|.+[ _.-](scores?|latency|cost|tokens?|ms|seconds)",
+    re.IGNORECASE,
+)
 _LONGEST_NAME = (
     100  # a column called `model` or `system` whose texts are longer holds something else, e.g. system prompts
 )
@@ -38,6 +47,8 @@ class AnswerMapping:
     """Long: the column that names the variant."""
     output: str | None = None
     """Long: the column that holds the answer."""
+    ignored: tuple[str, ...] = ()
+    """Columns that are not read: they are about the answers, and who sees the case must not see them."""
 
     def __post_init__(self) -> None:
         long = self.variant is not None and self.output is not None and self.variant != self.output
@@ -56,7 +67,7 @@ class AnswerMapping:
     @property
     def not_of_the_case(self) -> frozenset[str]:
         """Columns that say something of the answer; all others are the case."""
-        return frozenset(self.columns if self.answers else (*self.columns, *FIGURES))
+        return frozenset((*self.columns, *self.ignored, *(() if self.answers else FIGURES)))
 
 
 def guess_id_column(columns: Iterable[str]) -> str | None:
@@ -78,7 +89,11 @@ def guess_mapping(columns: Sequence[str], first_rows: Sequence[Mapping[str, Any]
     if found:
         return AnswerMapping(answers=tuple(found))
     others = [
-        name for name in free if name.lower() not in INPUT_COLUMNS and _holds_texts(row.get(name) for row in first_rows)
+        name
+        for name in free
+        if name.lower() not in INPUT_COLUMNS
+        and _holds_texts(row.get(name) for row in first_rows)
+        and not _is_about_answers(name, [row.get(name) for row in first_rows], free)
     ]
     if _first((*INPUT_COLUMNS, *_ID_COLUMNS, "inputs", "messages"), columns) is not None and len(others) > 1:
         return AnswerMapping(answers=tuple(others))
@@ -86,6 +101,32 @@ def guess_mapping(columns: Sequence[str], first_rows: Sequence[Mapping[str, Any]
         f"cannot tell which columns hold the answers; there is {', '.join(columns)}. Name them: --answers a,b (a column for each "
         f"variant), or --variant-column and --output-column (a row for each answer)"
     )
+
+
+def guess_ignored(
+    columns: Sequence[str], first_rows: Sequence[Mapping[str, Any]], mapping: AnswerMapping
+) -> tuple[str, ...]:
+    """Columns that are plainly about an answer or a verdict, and so no part of the case.
+
+    These are figures by their names (`score_a`, `latency`, `cost_usd`, `created`, `total_tokens`), verdicts by their names
+    (`winner`, `preferred_model`, `annotator1`), and of columns like `label` or `choice` those that hold names of variants.
+    """
+    variants = mapping.answers or [str(row.get(str(mapping.variant))) for row in first_rows]
+    taken = {*mapping.columns, *KEYS, *(() if mapping.answers else FIGURES)}
+    return tuple(
+        name
+        for name in columns
+        if name not in taken
+        and name.lower() not in (*INPUT_COLUMNS, *_ID_COLUMNS)
+        and _is_about_answers(name, [row.get(name) for row in first_rows], variants)
+    )
+
+
+def _is_about_answers(name: str, values: Sequence[Any], variants: Iterable[str]) -> bool:
+    if name.lower() in FIGURES or _FIGURE.fullmatch(name) or _VERDICT.fullmatch(name):
+        return True
+    said = {str(value) for value in values if value not in (None, "")}
+    return bool(_PERHAPS_VERDICT.fullmatch(name)) and bool(said & set(variants))
 
 
 def _first(wanted: Iterable[str], columns: Sequence[str]) -> str | None:

@@ -15,6 +15,7 @@ from feedbackloop.errors import SettingsError
 from feedbackloop.identity import content_id, utcnow
 from feedbackloop.importers.figures import amount, figure, words
 from feedbackloop.importers.intake import WINNERS, Winner
+from feedbackloop.importers.mapping import guess_id_column
 from feedbackloop.models import Comparison, RaterKind, Rating
 from feedbackloop.registry import near
 from feedbackloop.store import Store
@@ -45,6 +46,8 @@ class ImportedVotes:
     repeated: int
     """Rows that stand in the file more than once, to the letter."""
     raters: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What was guessed, a sentence each."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ def import_votes(
 ) -> ImportedVotes:
     """Store the votes of a file as comparisons, and their issues as ratings. Again with the same file, it adds nothing.
 
-    A row has case_id, variant_a, variant_b (or model_a, model_b) and winner (a, b, tie, both_bad, or as arenas write it), and
-    perhaps a_shown_left, rater, rater_kind, seconds, comment, created_at or days_ago, run, and issues.
+    A row has case_id, variant_a, variant_b (or model_a, model_b) and winner (a, b, tie, both_bad, as arenas write it, or the name
+    that stands in variant_a or variant_b), and perhaps a_shown_left, rater, rater_kind, seconds, comment, created_at or days_ago, run, and issues.
 
     Args:
         source: a file of any kind that `open_dataset` reads.
@@ -92,7 +95,8 @@ def import_votes(
         blind: whether the raters did not know whose answers they saw.
         now: what `days_ago` counts from; the present moment unless given.
         runs: run ids by the numbers that rows give in `run`; a row without one means the newest answers.
-        columns: what the file calls these columns, by the names above: `{"case_id": "question", "winner": "label"}`.
+        columns: what the file calls these columns, by the names above: `{"case_id": "question", "winner": "label"}`. Where
+            nothing is called case_id, it is guessed as that of answers is.
         winners: what its words for the winner mean: `{"1": "a", "2": "b", "0": "tie"}`.
 
     Raises:
@@ -101,7 +105,9 @@ def import_votes(
     """
     path = find_file(source)
     reader = _Reader(path, task, blind, now or utcnow(), runs or {}, _words(winners or {}))
-    found = _renamed(list(rows(path)), columns or {}, path)
+    found = list(rows(path))
+    guessed = {} if "case_id" in (columns or {}) else _guessed(found)
+    found = _renamed(found, guessed | dict(columns or {}), path)
     names = list({name for row in found if (name := as_text(row.values.get("case_id"))) is not None})
     answers = _load(store, task, names)
     comparisons: dict[str, Comparison] = {}
@@ -113,7 +119,8 @@ def import_votes(
             ratings.setdefault(issue.id, issue)
     new = store.append([*comparisons.values(), *ratings.values()], new_only=True)
     raters = tuple(dict.fromkeys(comparison.rater for comparison in comparisons.values()))
-    return ImportedVotes(len(comparisons), len(ratings), new, len(found) - len(comparisons), raters)
+    notes = tuple(f"The cases are told by the column '{theirs}'." for theirs in guessed.values())
+    return ImportedVotes(len(comparisons), len(ratings), new, len(found) - len(comparisons), raters, notes)
 
 
 COLUMNS = (
@@ -121,6 +128,16 @@ COLUMNS = (
     *("created_at", "days_ago", "run", "issues"),
 )
 """What a row of a file of votes may hold."""
+
+
+def _guessed(found: list[Row]) -> dict[str, str]:
+    """What is most likely called case_id, where nothing is."""
+    names = list(found[0].values) if found else []
+    if "case_id" in names:
+        return {}
+    # Beside another one, `id` is that of the vote.
+    column = guess_id_column([name for name in names if name.lower() != "id"]) or guess_id_column(names)
+    return {} if column is None else {"case_id": column}
 
 
 def _renamed(found: list[Row], columns: Mapping[str, str], path: Path) -> list[Row]:
@@ -144,13 +161,13 @@ def _renamed(found: list[Row], columns: Mapping[str, str], path: Path) -> list[R
 
 
 def _words(winners: Mapping[str, str]) -> dict[str, Winner]:
-    """Every word for a winner."""
+    """The words for a winner that this file has."""
     for word, meant in winners.items():
         if meant not in WINNERS:
             raise SettingsError(
                 f"the winner '{word}' is said to mean '{meant}'; it must be one of {', '.join(WINNERS)}"
             )
-    return WINNERS | {word.strip().lower(): WINNERS[meant] for word, meant in winners.items()}
+    return {word.strip().lower(): WINNERS[meant] for word, meant in winners.items()}
 
 
 def _load(store: Store, task: str, names: list[str]) -> _Answers:
@@ -178,6 +195,7 @@ class _Reader:
     now: datetime
     runs: Mapping[int, str]
     winners: Mapping[str, Winner]
+    """What this file's own words for the winner mean."""
 
     def vote(self, row: Row, known: _Answers) -> tuple[Comparison, list[Rating]]:
         """The comparison of a row and the issues it names."""
@@ -208,7 +226,7 @@ class _Reader:
                 "response_b": b.response_id,
                 "variant_a": a.variant_id,
                 "variant_b": b.variant_id,
-                "winner": self._winner(row),
+                "winner": self._winner(row, name_a, name_b),
                 "rater": words(rater),
                 "rater_kind": kind,
                 "blind": self.blind,
@@ -239,13 +257,32 @@ class _Reader:
         for name in names:
             if (text := as_text(row.values.get(name))) is not None:
                 return text
-        raise fault(f"'{names[0]}' is missing", self.path, row.line)
+        hint = ""
+        if not set(names) & row.values.keys():
+            hint = f"; say which column it is: --column {names[0]}=NAME (the file has {', '.join(row.values)})"
+        raise fault(f"'{names[0]}' is missing{hint}", self.path, row.line)
 
-    def _winner(self, row: Row) -> Winner:
-        word = self._required(row, "winner")
-        if word.strip().lower() not in self.winners:
-            raise fault(f"winner is '{word}'; it must be one of {', '.join(self.winners)}", self.path, row.line)
-        return self.winners[word.strip().lower()]
+    def _winner(self, row: Row, name_a: str, name_b: str) -> Winner:
+        word = self._required(row, "winner").strip()
+        if (told := self.winners.get(word.lower())) is not None:
+            return told
+        known = WINNERS.get(word.lower())
+        sides: dict[str, Winner] = {name_b.strip(): "b", name_a.strip(): "a"}
+        side = sides.get(word)
+        if known is not None and side not in (None, known):
+            raise fault(
+                f"winner is '{word}', which is the name of variant_{side} and a word for '{known}' too; write a, b, tie or both_bad",
+                self.path,
+                row.line,
+            )
+        if (winner := known or side) is None:
+            raise fault(
+                f"winner is '{word}'; it must be one of {', '.join({**WINNERS, **self.winners})}, or the name of one of the two "
+                f"variants ({name_a}, {name_b})",
+                self.path,
+                row.line,
+            )
+        return winner
 
     def _run(self, row: Row) -> str | None:
         name = as_text(row.values.get("run"))

@@ -183,9 +183,9 @@ def _import(file: Path, chosen: Mapping[str, Role], mapping: AnswerMapping) -> N
 def _read(file: Path, chosen: Mapping[str, Role], mapping: AnswerMapping, task: str) -> Imported:
     store = context.store()
     source = roles.arranged(file, chosen, store)
-    return import_answers(
-        source, store, task=task, mapping=mapping, id_column=roles.id_column(chosen, same=source == file)
-    )
+    asked = [name for name, role in chosen.items() if role is Role.QUESTION]
+    known = roles.id_column(chosen, same=source == file)
+    return import_answers(source, store, task=task, mapping=mapping, id_column=known, keep=asked)
 
 
 def _after(imported: Imported, task: str, shown: str | None) -> None:

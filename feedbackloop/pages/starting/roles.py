@@ -12,7 +12,7 @@ from typing import Any
 
 from feedbackloop.datasets import Row, case_of, rows
 from feedbackloop.errors import DatasetError
-from feedbackloop.importers import AnswerMapping, guess_id_column, guess_mapping
+from feedbackloop.importers import AnswerMapping, guess_id_column, guess_ignored, guess_mapping
 from feedbackloop.importers.figures import FIGURES
 from feedbackloop.pages.starting.files import FOLDER
 from feedbackloop.store import Store
@@ -77,7 +77,8 @@ def guess(columns: Sequence[str], first: Sequence[Mapping[str, Any]], *, long: b
     if mapping is not None and bool(mapping.variant) != shape:
         mapping = None
     id_column = guess_id_column(columns)
-    roles = {name: _role(name, mapping, id_column, long=shape) for name in columns}
+    ignored = () if mapping is None else guess_ignored(columns, first, mapping)
+    roles = {name: Role.NOTHING if name in ignored else _role(name, mapping, id_column, long=shape) for name in columns}
     return Guess(shape, roles, mapping is not None)
 
 
