@@ -208,7 +208,7 @@ class Part:
     async def _fill(self) -> bool:
         """Put the next missing cells into `ready`, and known answers to them at hand; false at the end of the dataset."""
         passed = list(islice(self.cells, LOOK_AHEAD if self.reusable else 64))
-        found = [cell for cell in passed if not self._is_done(cell.request)] if self.done else passed
+        found = [cell for cell in passed if cell_mark(cell.request) not in self.done] if self.done else passed
         self.passed += len(passed) - len(found)
         if self.only_failed:
             missing, found = len(found), [cell for cell in found if self._has_failed(cell.request)]
@@ -296,9 +296,6 @@ class Part:
         except StoreError as error:
             self._stop(str(error))
             self.left += records
-
-    def _is_done(self, request: AIRequest) -> bool:
-        return cell_mark(request) in self.done
 
     def _has_failed(self, request: AIRequest) -> bool:
         return self.ended is not None and cell_hash(request) in self.ended.failed
