@@ -254,7 +254,7 @@ class LiveRun:
 
 
 def live_run(store: Store, run_id: str) -> LiveRun | None:
-    """How far a run is: its last sign of life that counts, and what was stored since. None if it has not begun.
+    """How far a run is: its last sign of life, and what was stored since. None if it has not begun.
 
     It is cheap whatever the store holds, so that a page may ask every second or two.
     """
@@ -273,38 +273,29 @@ def live_run(store: Store, run_id: str) -> LiveRun | None:
         if not begins or not signs:
             return None
         kind, text, at = signs[-1]
-        since, ended = at, kind in {"finished", "stopped"}
         counts: dict[str, Any] = json.loads(text) if text else {}
-        if kind == "started" and len(signs) > 1:
-            # A part begins before it has counted what earlier ones left it, and asks again what failed in them.
-            _, text, since = next((sign for sign in reversed(signs) if sign[0] != "started"), signs[0])
-            left = json.loads(text) if text else {}
-            done = int(left.get("done") or 0) - int(left.get("failed") or 0)
-            counts = {**left, "total": counts.get("total"), "done": done, "failed": 0, "cached": 0, "batches": ()}
-        new: Sequence[Any] = (0, 0, 0, 0, 0.0, 0)
+        ended = kind in {"finished", "stopped"}
+        new = (0, 0, 0, 0.0, 0)
         if not ended:
             connection.execute(
                 f"""
-                SELECT count(*) FILTER (response.created_at <= $3 AND response.status = 'completed'),
-                       count(*) FILTER (response.created_at > $3),
-                       count(*) FILTER (response.created_at > $3 AND response.status = 'failed'),
-                       count(*) FILTER (response.created_at > $3 AND response.cached),
+                SELECT count(*), count(*) FILTER (response.status = 'failed'), count(*) FILTER (response.cached),
                        coalesce(sum(coalesce(response.spent_usd, {PART_USD})) FILTER (NOT response.cached), 0.0),
                        count(*) FILTER (response.spent_usd IS NULL AND NOT response.cached)
                 FROM responses response JOIN requests request ON request.id = response.request_id
-                WHERE request.run_id = $1 AND response.created_at > $2
+                WHERE request.run_id = ? AND response.created_at > ?
                 """,
-                [run_id, since, at],
+                [run_id, at],
             )
             new = connection.fetchall()[0]
-        earlier, done, failed, cached, spent_usd, unpriced = new
+        done, failed, cached, spent_usd, unpriced = new
         total = int(counts.get("total") or 0)
         return LiveRun(
             total=total,
-            done=min(int(counts.get("done") or 0) + earlier + done, total),
+            done=min(int(counts.get("done") or 0) + done, total),
             failed=int(counts.get("failed") or 0) + failed,
             cached=int(counts.get("cached") or 0) + cached,
-            skipped=int(counts.get("done" if kind == "started" else "skipped") or 0) + earlier,
+            skipped=int(counts.get("skipped") or 0),
             spent_usd=float(counts.get("spent_usd") or 0.0) + spent_usd,
             unpriced=int(counts.get("unpriced") or 0) + unpriced,
             began=begins[-1].replace(tzinfo=UTC),
