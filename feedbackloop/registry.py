@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from feedbackloop.errors import MissingDependency, UnknownName
+from feedbackloop.errors import MissingDependency, SettingsError, UnknownName
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -20,6 +20,17 @@ def near(name: str, known: Iterable[str]) -> str:
     if close:
         return "; did you mean " + " or ".join(repr(c) for c in close) + "?"
     return "; there is " + ", ".join(names) if names else ""
+
+
+def check_choice(argument: str, value: object, known: Iterable[str]) -> None:
+    """Refuse an argument that is none of the words that it may be.
+
+    Raises:
+        SettingsError: it is none of them; lists the near ones.
+    """
+    names = list(known)
+    if value not in names:
+        raise SettingsError(f"{argument} is {value!r}, which it cannot be{near(str(value), names)}")
 
 
 @dataclass(frozen=True)

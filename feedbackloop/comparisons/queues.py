@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from feedbackloop.comparisons.dealing import dealer, known_dealer
 from feedbackloop.comparisons.deck import Deck
@@ -14,7 +14,7 @@ from feedbackloop.errors import SettingsError, UnknownName
 from feedbackloop.models import Queue, Variant
 from feedbackloop.queries import pairs as reading
 from feedbackloop.queries import records
-from feedbackloop.registry import near
+from feedbackloop.registry import check_choice, near
 from feedbackloop.store import Store
 
 Purpose = Literal["decision", "leaderboard", "single"]
@@ -97,6 +97,7 @@ def open_queue(
         UnknownName: the task has no such variant.
         StoreError: the store cannot be used.
     """
+    check_choice("purpose", purpose, get_args(Purpose))
     ids = _variant_ids(store, task, variants)
     fewest = 1 if purpose == "single" else 2
     if len(set(ids)) < max(fewest, len(ids)):

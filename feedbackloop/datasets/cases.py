@@ -229,6 +229,8 @@ def open_dataset(
                 yield row_of(dict(zip(names, values, strict=True)), number, None)
 
         return Dataset("records", of_frame, source=None, file=None, id_column=id_column)
+    if not isinstance(source, Iterable):
+        raise DatasetError(f"a dataset is a file's path, a DataFrame or a list of rows; {source!r} is none of these")
     records = source if isinstance(source, list | tuple) else list(source)
 
     def of_records() -> Iterator[Row | Numbered]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 import pandas as pd
 
@@ -12,6 +12,7 @@ from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.pricing import BatchPrices, Prices
 from feedbackloop.providers import Provider, create, provider_name
 from feedbackloop.queries.costs import SUMS, billed, ledger, priced_calls
+from feedbackloop.registry import check_choice
 from feedbackloop.settings import Settings
 from feedbackloop.store import Store
 from feedbackloop.wording import dollars, spend
@@ -84,8 +85,10 @@ def costs(store: Store, *, by: By = "day", since: datetime | None = None) -> Cos
         since: only answers made from then on.
 
     Raises:
+        SettingsError: `by` or `since` is none that can be.
         StoreError: the store cannot be read.
     """
+    check_choice("by", by, get_args(By))
     whole = ledger(store, since)
     paid, elsewhere = whole[~whole["elsewhere"]], whole[whole["elsewhere"]]
     frame = paid.groupby(by, dropna=False, as_index=False)[list(SUMS)].sum()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 from datetime import datetime
+from typing import get_args
 
 import pandas as pd
 
@@ -20,6 +21,7 @@ from feedbackloop.findings.verdict import Row, Verdict, verdict
 from feedbackloop.models import RaterKind
 from feedbackloop.queries.records import known_task
 from feedbackloop.queries.verdicts import By, Selection
+from feedbackloop.registry import check_choice
 from feedbackloop.stats.interval import Interval, Scope
 from feedbackloop.store import Store
 
@@ -192,7 +194,10 @@ def results(
     Raises:
         StoreError: there is no such store.
         UnknownName: there is no such task or variant.
+        SettingsError: `by`, `scope`, `rater_kind` or `since` is none that can be.
     """
+    for argument, value, known in (("by", by, By), ("scope", scope, Scope), ("rater_kind", rater_kind, RaterKind)):
+        check_choice(argument, value, get_args(known))
     selection = Selection(named_task(store, task), since, metric, rater_kind, by)
     found = verdict(store, selection, baseline, scope)
     return Results(

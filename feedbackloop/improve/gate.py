@@ -22,6 +22,7 @@ from feedbackloop.improve.rules import Rule, line, rule_of, running_alpha
 from feedbackloop.models import Decision, Variant
 from feedbackloop.queries import headtohead, pairs
 from feedbackloop.queries.headtohead import Ballot
+from feedbackloop.queries.records import known_task
 from feedbackloop.registry import near
 from feedbackloop.stats.planning import sequence_needed
 from feedbackloop.stats.sequences import ConfidenceSequence
@@ -110,6 +111,8 @@ def question(
     """What `assess` is about, before the votes are looked at; arguments and errors as there."""
     rule = rule or Rule()
     known = queries.task_variants(store, task)
+    if not known:
+        known_task(store, task)
     one = _variant(known, candidate, task)
     first = queries.baseline(store, task) if baseline is None else _variant(known, baseline, task)
     if first is None or one.id == first.id:

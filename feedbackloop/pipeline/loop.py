@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from pydantic import Field
 
+from feedbackloop.errors import SettingsError
 from feedbackloop.identity import request_key
 from feedbackloop.models import AIRequest, AIResponse, ProcessingStatus, Record
 from feedbackloop.pipeline.engine import Engine
@@ -61,6 +62,10 @@ class FeedbackLoop:
         settings: Settings | None = None,
         clock: Clock | None = None,
     ) -> None:
+        if not isinstance(config, Mapping | None):
+            raise SettingsError(
+                f'{config!r} is no config; give a mapping such as {{"primary_model": "openai:gpt-4o-mini"}}'
+            )
         self.config = parse(LoopConfig, dict(config or {}), "config")
         self.store = Store(store) if isinstance(store, str | os.PathLike) else store
         settings = settings or Settings.load()
@@ -84,10 +89,13 @@ class FeedbackLoop:
         the reason in `error`. A live model's text is stripped and cut at 50,000 characters; the store keeps it as it came.
 
         Raises:
+            SettingsError: this is no request.
             UnknownName: the request names a provider that is not known.
             PromptError: the prompt that its task's policy chose needs a variable that the request lacks.
             StoreError: the answer could not be stored, or the policies not be read.
         """
+        if not isinstance(request, AIRequest):
+            raise SettingsError(f"{request!r} is no request; put it as process(AIRequest(input={str(request)!r}))")
         routed = await self._router.route(request) if self._router and request.task else None
         asked, models = (routed.request, routed.models) if routed else self._put(request)
         response = await self._engine.complete(asked, models)

@@ -344,6 +344,9 @@ def _variants(given: Sequence[Variant | VariantSpec | Mapping[str, Any]]) -> lis
 
 
 def _check_numbers(*, limit: int | None, budget_usd: float | None, repeats: int = 1, priority: int = 5) -> None:
+    for name, value in {"limit": limit, "budget_usd": budget_usd, "repeats": repeats, "priority": priority}.items():
+        if value is not None and not isinstance(value, int | float):
+            raise SettingsError(f"{name} is {value!r}; it must be a number")
     if repeats < 1:
         raise SettingsError(f"repeats is {repeats}; it must be at least 1")
     if limit is not None and limit < 1:
@@ -357,6 +360,10 @@ def _check_numbers(*, limit: int | None, budget_usd: float | None, repeats: int 
 def _variant(variant: Variant | VariantSpec | Mapping[str, Any]) -> Variant:
     if isinstance(variant, Variant):
         return variant
+    if not isinstance(variant, VariantSpec | Mapping):
+        raise SettingsError(
+            f'variants is a list of such as {{"name": "terse", "model": "openai:gpt-4o-mini"}}; {variant!r} is none'
+        )
     return (variant if isinstance(variant, VariantSpec) else parse(VariantSpec, dict(variant), "variants")).record()
 
 

@@ -10,13 +10,14 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from feedbackloop.models import Attempt
 from feedbackloop.pricing import SLOT_MINUTES, Tokens, slot_of, spent
+from feedbackloop.queries.moments import bound
 from feedbackloop.store import Store, fetch
 from feedbackloop.usage import Usage, read_usage
 
@@ -181,7 +182,7 @@ def _ask(query: str, since: datetime | None) -> str:
 
 
 def _bound(since: datetime | None) -> list[Any]:
-    return [] if since is None else [since.astimezone(UTC).replace(tzinfo=None)]
+    return [] if since is None else [bound(since)]
 
 
 def _joined(frame: pd.DataFrame, rows: list[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from feedbackloop.queries.moments import bound
 from feedbackloop.queries.paid import PART_USD
 from feedbackloop.store import Store, number
 
@@ -60,7 +61,7 @@ def loop(store: Store, task: str, since: datetime | None = None) -> Loop:
     Args:
         since: count only what is newer; what is live is live now.
     """
-    moment = None if since is None else since.astimezone(UTC).replace(tzinfo=None)
+    moment = bound(since)
 
     def numbers(connection: DuckDBPyConnection) -> Loop:
         connection.execute(

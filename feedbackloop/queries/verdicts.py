@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import duckdb
 import pandas as pd
 
 from feedbackloop.models import RaterKind
+from feedbackloop.queries.moments import bound
 from feedbackloop.store import Store
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ class Selection:
 
     def parameters(self, query: str, **more: Any) -> dict[str, Any]:
         """Those of its values, and of others, that a query names; DuckDB refuses more."""
-        moment = None if self.since is None else self.since.astimezone(UTC).replace(tzinfo=None)
-        known = {"task": self.task, "since": moment, "metric": self.metric, "kind": self.rater_kind, **more}
+        known = {"task": self.task, "since": bound(self.since), "metric": self.metric, "kind": self.rater_kind, **more}
         return {name: value for name, value in known.items() if re.search(rf"\${name}\b", query)}
 
 
