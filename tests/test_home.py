@@ -186,7 +186,7 @@ def test_what_the_gate_promotes_is_to_be_released_and_then_watched(store) -> Non
     assert counts(page)["Votes"] == "60"
     next_act(page).click().run()
     assert page.title[0].value == "Decide"
-    assert "Release steps@" in page.subheader[0].value
+    assert "Release steps" in page.subheader[0].value
     decision = decide(store, "support", "steps")
     promote(store, "support", "terse")
     promote(store, "support", "steps", canary=0.1, decision_id=decision.id)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
+from urllib.parse import quote, unquote
+
+from pydantic import TypeAdapter, ValidationError
 
 from feedbackloop.errors import SettingsError
 from feedbackloop.models import Decision, Queue, RaterKind
@@ -75,6 +78,28 @@ _RANGES = {
     "max_p95_increase": (0.0, math.inf, f"{_SHARE}, and it must be 0 or more"),
     "max_failure_increase": (0.0, 1.0, "it is a difference of rates, from 0 to 1: 2 points are 0.02"),
 }
+
+
+_USUAL = "usual"
+_READER: TypeAdapter[Rule] = TypeAdapter(Rule)
+
+
+def written(rule: Rule) -> str:
+    """A rule as one word for an address: what is unusual in it, as `goal:no_worse,max_p95_increase:0.5`; `usual` if nothing is."""
+    return ",".join(f"{name}:{quote(str(value), safe='')}" for name, value in rule.unusual.items()) or _USUAL
+
+
+def parsed(text: str) -> Rule | None:
+    """The rule that `written` made this of; None where it is none, since anybody may change an address."""
+    if text == _USUAL:
+        return Rule()
+    given = {name: unquote(value) for name, _, value in (part.partition(":") for part in text.split(","))}
+    if not given.keys() <= {field.name for field in fields(Rule)}:
+        return None
+    try:
+        return _READER.validate_python({name: None if value == "None" else value for name, value in given.items()})
+    except (ValidationError, SettingsError):
+        return None
 
 
 def rule_of(kept: Queue | Decision) -> Rule:

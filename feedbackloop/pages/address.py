@@ -17,7 +17,7 @@ from feedbackloop.pages import answer
 Value = TypeVar("Value")
 Word = TypeVar("Word", bound=str)
 
-KEPT = ("demo", "task", "baseline", "period", "rater")
+KEPT = ("demo", "task", "baseline", "period", "rater", "rule")
 """What the URL keeps from page to page."""
 
 _CHOICE = "choice"

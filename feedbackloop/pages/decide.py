@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import streamlit as st
 
 from feedbackloop import comparisons
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.findings import results
-from feedbackloop.findings.wording import answering, duration
+from feedbackloop.findings.wording import answering, duration, percent, short
+from feedbackloop.identity import utcnow
 from feedbackloop.improve import gate, policy
 from feedbackloop.improve import receipt as words
 from feedbackloop.improve.picture import picture
-from feedbackloop.improve.rules import Rule
-from feedbackloop.models import Decision, Variant
-from feedbackloop.pages import address, context
+from feedbackloop.models import Decision, Policy, Variant
+from feedbackloop.pages import address, answer, context, ruling
 from feedbackloop.plots import course
+from feedbackloop.queries import decisions, policies
 from feedbackloop.queries.pairs import seconds_per_vote
+from feedbackloop.wording import ago
 
 PICTURE = "receipt.svg"
 """Named in the receipt, and what the picture is downloaded as."""
-GOALS = {"better": "is preferred", "no_worse": "is no worse, and cheaper or faster"}
 
 
 def candidates(scope: context.Scope) -> list[Variant]:
@@ -30,40 +33,14 @@ def candidates(scope: context.Scope) -> list[Variant]:
     return sorted(others, key=lambda variant: order.get(variant.id, len(order)))
 
 
-def rule_line() -> Rule:
-    """What must be shown, folded: the usual rule does for most."""
-    goal = address.choice("Goal: the candidate", list(GOALS), "goal", width=260, format_func=GOALS.__getitem__)
-    with st.popover("Rule and guards", icon=":material/tune:"):
-        margin = (
-            st.number_input("May lose at most (points of win rate)", 1, 30, 5, key="margin")
-            if goal == "no_worse"
-            else 5
-        )
-        cost = st.number_input("May cost more (%)", 0, 1000, None, key="max-cost", placeholder="no guard")
-        slow = st.number_input(
-            "95th percentile may be slower (%)", 0, 1000, None, key="max-p95", placeholder="no guard"
-        )
-        fail = st.number_input("More requests may fail (points)", 0, 100, 2, key="max-failures")
-        strict = st.toggle(
-            "Strict interval", key="strict", help="Right without any approximation, and wider: it needs more votes."
-        )
-    return Rule(
-        goal="no_worse" if goal == "no_worse" else "better",
-        margin=margin / 100,
-        max_cost_increase=None if cost is None else cost / 100,
-        max_p95_increase=None if slow is None else slow / 100,
-        max_failure_increase=fail / 100,
-        strict=strict,
-    )
-
-
 @st.dialog("Release")
 def confirm(decision: Decision, candidate: Variant) -> None:
     """Ask once, then write the decision and the policy that rests on it."""
     name = words.named(decision, decision.candidate)
     share = st.slider("Share of requests that it answers", 5, 100, 100, 5, format="%d%%")
     st.write(
-        f"From the next request on, {name} answers {share}% of the requests that name this task. Everything can be rolled back."
+        f"From the next request on, {answer.escaped(name)} answers {share}% of the requests that name this task. "
+        "Everything can be rolled back."
     )
     if decision.verdict != "promote":
         st.warning("The gate has not promoted it. The release is kept with that verdict.", icon=":material/warning:")
@@ -80,15 +57,23 @@ def release(decision: Decision, candidate: str, share: float) -> None:
     policy.promote(store, decision.task, candidate, canary=None if share == 1 else share, decision_id=decision.id)
 
 
-def verdict(found: gate.Assessment, candidate: Variant) -> None:
+def verdict(found: gate.Assessment, candidate: Variant, live: Policy | None) -> None:
     """The sentence, what it rests on, and the one thing to do next."""
     decision = found.decision
-    st.subheader(words.sentence(decision), anchor=False)
+    share = policies.share(live, candidate.id)
+    if live is not None and share == 1:
+        name = short(words.named(decision, candidate.id))
+        st.subheader(answer.escaped(f"{name} answers since {ago(live.created_at, utcnow())}."), anchor=False)
+        st.text(words.sentence(decision))
+    else:
+        st.subheader(answer.escaped(words.sentence(decision)), anchor=False)
     st.text(words.evidence(decision))
+    if live is not None and 0 < share < 1:
+        st.caption(f"It answers {percent(share)} of the requests since {ago(live.created_at, utcnow())}.")
     pace = context.read(seconds_per_vote, decision.task)
     release = decision.verdict == "promote"
     with st.container(horizontal=True):
-        if not release and decision.reason == "too_few":
+        if share < 1 and not release and decision.reason == "too_few":
             more = decision.more_needed or 0
             if st.button(
                 f"Rate {more:,} more, {duration(more * pace)}",
@@ -98,8 +83,11 @@ def verdict(found: gate.Assessment, candidate: Variant) -> None:
                 pair = [decision.baseline, decision.candidate]
                 queue = comparisons.open_queue(context.store(), decision.task, pair, rule=found.rule.unusual)
                 context.go("rate", queue=queue.id)
-        if st.button("Release …", type="primary" if release else "secondary", icon=":material/rocket_launch:"):
+        kind: Literal["primary", "secondary"] = "primary" if release else "secondary"
+        if share < 1 and st.button("Release …", type=kind, icon=":material/rocket_launch:"):
             confirm(decision, candidate)
+        if share == 1:
+            context.link("trends", "See how it fares", icon=":material/show_chart:", by="day")
     if found.evidence.cases:
         figure = course.sequence(
             found.sequence.means,
@@ -155,13 +143,17 @@ def history(task: str, names: dict[str, str]) -> None:
         key="releases",
         column_config={"since": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm")},
     )
-    if len(past) > 1 and st.button("Roll back to the one before", icon=":material/undo:"):
+    before = context.read(policies.releases, task)[-1].before
+    if before is None:
+        return
+    if st.button("Roll back", key="roll-back", icon=":material/undo:"):
         try:
             policy.rollback(context.store(), task)
         except FeedbackLoopError as error:
-            st.error(str(error))
+            st.error(answer.escaped(str(error)))
             return
         st.rerun()
+    st.caption(answer.escaped(f"Rolling back gives the requests to {answering(before.weights, names)}."))
 
 
 st.title("Decide")
@@ -179,11 +171,12 @@ if not choices:
     st.stop()
 with st.container(horizontal=True, vertical_alignment="bottom"):
     chosen = address.choice("Candidate", [names[variant.id] for variant in choices], "candidate", width=220)
-    rule = rule_line()
+    candidate = next(variant for variant in choices if names[variant.id] == chosen)
+    rule = ruling.choose(scope.task, candidate.id, scope.baseline.id)
 address.say_unknown("candidate", "This task has no candidate", chosen)
-candidate = next(variant for variant in choices if names[variant.id] == chosen)
+live = context.read(policies.live, scope.task)
 found = context.read(gate.assess, scope.task, candidate.id, scope.baseline.id, rule=rule)
-verdict(found, candidate)
+verdict(found, candidate, live)
 guards(found.decision)
 losers = [
     row
@@ -205,11 +198,13 @@ money(found.decision)
 st.markdown("**Releases**")
 history(scope.task, names)
 with st.expander("Receipt for a pull request", icon=":material/receipt_long:"):
-    past = context.read(policy.history, scope.task)
-    released = next((one for one in past if one.decision_id == found.decision.id), None)
-    svg = picture(found.decision)
+    # Of a release that is live, the decision that it rests on, and not what has come since.
+    made = context.read(decisions.decision, live.decision_id) if live is not None and live.decision_id else None
+    if made is not None and (made.candidate, made.baseline) != (candidate.id, scope.baseline.id):
+        made = None
+    svg = picture(made or found.decision)
     st.image(svg, width=720)
-    text = words.receipt(found.decision, policy=released, picture=PICTURE)
+    text = words.receipt(made or found.decision, policy=live if made else None, picture=PICTURE)
     st.code(text, language="markdown", wrap_lines=True)
     with st.container(horizontal=True):
         st.download_button("Download", text, "receipt.md", icon=":material/download:", on_click="ignore")

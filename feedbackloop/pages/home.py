@@ -19,9 +19,9 @@ from feedbackloop.identity import utcnow
 from feedbackloop.improve import gate
 from feedbackloop.improve import receipt as words
 from feedbackloop.improve.countdown import MOST_VOTES
-from feedbackloop.improve.rules import rule_of
+from feedbackloop.improve.rules import Rule, rule_of
 from feedbackloop.models import Decision, Variant
-from feedbackloop.pages import answer, context, live
+from feedbackloop.pages import answer, context, live, ruling
 from feedbackloop.pages.wording import shortened
 from feedbackloop.pipeline import Progress, launch
 from feedbackloop.queries import RunStatus, overview, policies
@@ -102,9 +102,8 @@ def standing(store: Store, task: str, baseline: str | None, since: datetime | No
     return verdict(store, Selection(task, since), baseline)
 
 
-def decision_on_best(store: Store, task: str, candidate: str, baseline: str) -> Decision:
-    """How the decision stands on the best candidate, by the rule that people were asked under."""
-    rule = gate.asked_rule(store, task, candidate, baseline)
+def decision_on_best(store: Store, task: str, candidate: str, baseline: str, rule: Rule) -> Decision:
+    """How the decision stands on the best candidate."""
     return gate.assess(store, task, candidate, baseline, rule=rule).decision
 
 
@@ -112,7 +111,7 @@ def after_the_votes(found: Verdict, decision: Decision, mine: Sequence[RunStatus
     """What the votes on the best candidate ask for: its release, more votes, or another candidate."""
     labels = context.labelled(scope.variants)
     name, base = labels[decision.candidate], labels[decision.baseline]
-    pair = {"candidate": name, "baseline": base, "goal": decision.goal}
+    pair = {"candidate": name, "baseline": base}
     why = words.sentence(decision)
     if decision.verdict == "promote":
         present = context.read(policies.live, scope.task)
@@ -174,7 +173,9 @@ def by_votes(found: Verdict, mine: Sequence[RunStatus], scope: context.Scope) ->
         return Act(label, ":material/how_to_vote:", reason, "rate", {}, pairs=missing)
     if best is not None and found.baseline is not None:
         pair = best.player.variant_id, found.baseline.variant_id
-        return after_the_votes(found, context.read(decision_on_best, scope.task, *pair), mine, scope)
+        return after_the_votes(
+            found, context.read(decision_on_best, scope.task, *pair, ruling.in_force(scope.task, *pair)), mine, scope
+        )
     return Act("See the results", ":material/leaderboard:", "Who is better, by how much, and for whom.", "results", {})
 
 

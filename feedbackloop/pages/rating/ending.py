@@ -175,7 +175,7 @@ def _decide(left: Countdown, rater: str, *, done: bool) -> None:
         if st.button("Decide", key="rating-decide", type="primary", icon=":material/gavel:"):
             labels = context.labelled(context.read(queries.task_variants, queue.task))
             pair = {"baseline": labels[decision.baseline], "candidate": labels[decision.candidate]}
-            context.go("decide", task=queue.task, goal=decision.goal, **pair)
+            context.go("decide", task=queue.task, **pair)
     elif done and context.read(comparisons.outlook, queue.task, tuple(queue.variants), rater=rater).size:
         words = f"Rate {left.more:,} more"
         if st.button(words, key="rating-more", type="primary", icon=":material/how_to_vote:"):
