@@ -10,7 +10,6 @@ from feedbackloop import comparisons
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.findings import results
 from feedbackloop.findings.wording import answering, duration, percent, short
-from feedbackloop.identity import utcnow
 from feedbackloop.improve import gate, policy
 from feedbackloop.improve import receipt as words
 from feedbackloop.improve.picture import picture
@@ -19,7 +18,6 @@ from feedbackloop.pages import address, answer, context, ruling
 from feedbackloop.plots import course
 from feedbackloop.queries import decisions, policies
 from feedbackloop.queries.pairs import seconds_per_vote
-from feedbackloop.wording import ago
 
 PICTURE = "receipt.svg"
 """Named in the receipt, and what the picture is downloaded as."""
@@ -63,13 +61,17 @@ def verdict(found: gate.Assessment, candidate: Variant, live: Policy | None) -> 
     share = policies.share(live, candidate.id)
     if live is not None and share == 1:
         name = short(words.named(decision, candidate.id))
-        st.subheader(answer.escaped(f"{name} answers since {ago(live.created_at, utcnow())}."), anchor=False)
-        st.text(words.sentence(decision))
+        st.subheader(
+            answer.escaped(f"{name} answers since {context.local(live.created_at):%d %B %Y %H:%M}."), anchor=False
+        )
+        st.caption(answer.escaped(f"The gate as it stands: {words.sentence(decision)}"))
     else:
         st.subheader(answer.escaped(words.sentence(decision)), anchor=False)
     st.text(words.evidence(decision))
     if live is not None and 0 < share < 1:
-        st.caption(f"It answers {percent(share)} of the requests since {ago(live.created_at, utcnow())}.")
+        st.caption(
+            f"It answers {percent(share)} of the requests since {context.local(live.created_at):%d %B %Y %H:%M}."
+        )
     pace = context.read(seconds_per_vote, decision.task)
     release = decision.verdict == "promote"
     with st.container(horizontal=True):

@@ -116,7 +116,7 @@ def after_the_votes(found: Verdict, decision: Decision, mine: Sequence[RunStatus
     if decision.verdict == "promote":
         present = context.read(policies.live, scope.task)
         if present is not None and policies.share(present, decision.candidate) == 1:
-            reason = f"{short(name)} answers since {ago(present.created_at, utcnow())}: see what users make of it."
+            reason = f"{short(name)} answers since {context.local(present.created_at):%d %B %Y %H:%M}: see what users make of it."
             return Act("See how it fares", ":material/show_chart:", reason, "trends", {"by": "day"})
         reason = f"The votes suffice: it may take the place of {short(base)}. You are asked before anything changes."
         return Act(f"Release {short(name, 24)}", ":material/rocket_launch:", reason, "decide", pair)

@@ -42,7 +42,7 @@ def choose(task: str, candidate: str, baseline: str) -> Rule:
     _fill(before)
     st.selectbox("Goal: the candidate", list(GOALS), key="rule-goal", width=260, format_func=GOALS.__getitem__)
     rule = _said(before)
-    unusual = len(rule.unusual.keys() - {"goal"})
+    unusual = len(rule.unusual.keys() - {"goal"} - ({"margin"} if rule.goal == "better" else set()))
     with st.popover(f"Rule and guards ({unusual})" if unusual else "Rule and guards", icon=":material/tune:"):
         if rule.goal == "no_worse":
             _percent("May lose at most (points of win rate)", "margin", least=0.1, most=30.0)
