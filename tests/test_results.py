@@ -99,7 +99,7 @@ def test_few_cases_make_few_pairs(tmp_path) -> None:
 
 
 def test_the_pace_is_that_of_this_task(pair) -> None:
-    pair.store.append([pair.vote(0, "terse", "steps", "b", seconds=120.0, blind=False)])
+    pair.store.append([pair.vote(n, "terse", "steps", "b", seconds=120.0, blind=False) for n in range(3)])
     assert results(pair.store).sentence == "80 answers, no blind votes: rate 20 pairs, 40 minutes"
 
 

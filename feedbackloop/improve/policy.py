@@ -14,7 +14,7 @@ from feedbackloop.errors import SettingsError, UnknownName
 from feedbackloop.identity import utcnow
 from feedbackloop.models import Policy, Variant
 from feedbackloop.providers import model_name
-from feedbackloop.queries.policies import EVERYONE, live, named, policies, releases
+from feedbackloop.queries.policies import EVERYONE, live, named, policies, releases, replaced
 from feedbackloop.queries.records import known_task
 from feedbackloop.registry import near
 from feedbackloop.settings import Settings
@@ -45,7 +45,7 @@ def promote(
         weights: the whole distribution instead: shares by variant, or such shares by segment (`*` for all others, which goes
             to `variant` if it is not named).
         canary: the variant's share, between 0 and 1; those who answer now keep the rest in their proportions. Before the
-            first policy the rest goes to the task's baseline.
+            first policy the rest goes to the decision's baseline, else to the task's.
         segment: change this segment alone; by default every one.
         decision_id: the decision that this rests on.
         fallback: models that are asked, with the same messages, when the variant's own have failed, as `provider:model`. None
@@ -66,7 +66,7 @@ def promote(
             raise SettingsError("weights say everything about who gets what; leave canary and segment out")
         shares = _whole(store, task, chosen, weights)
     else:
-        shares = _changed(store, task, chosen, canary=canary, segment=segment)
+        shares = _changed(store, task, chosen, canary=canary, segment=segment, decision_id=decision_id)
     if fallback is None:
         models = list(present.fallback) if present else []
     else:
@@ -147,7 +147,7 @@ def _model(store: Store, task: str, text: str, settings: Settings | None) -> str
 
 
 def _changed(
-    store: Store, task: str, chosen: Variant, *, canary: float | None, segment: str | None
+    store: Store, task: str, chosen: Variant, *, canary: float | None, segment: str | None, decision_id: str | None
 ) -> dict[str, dict[str, float]]:
     """The live shares with the chosen variant in all segments, or in one."""
     if canary is not None and not 0 < canary <= 1:
@@ -158,7 +158,7 @@ def _changed(
     if whole and segment in (None, EVERYONE):
         return {EVERYONE: {chosen.id: 1.0}}
     present = live(store, task)
-    before = present.weights if present else {EVERYONE: {_rest(store, task, chosen).id: 1.0}}
+    before = present.weights if present else {EVERYONE: {_rest(store, task, chosen, decision_id): 1.0}}
     touched = list(before) if segment is None else [segment]
     after = dict(before)
     for name in touched:
@@ -168,9 +168,9 @@ def _changed(
     return after
 
 
-def _rest(store: Store, task: str, chosen: Variant) -> Variant:
-    baseline = queries.baseline(store, task)
-    if baseline is None or baseline.id == chosen.id:
+def _rest(store: Store, task: str, chosen: Variant, decision_id: str | None) -> str:
+    baseline = replaced(store, task, decision_id)
+    if baseline is None or baseline == chosen.id:
         raise SettingsError(
             f"nothing is live for '{task}' yet, so nobody would answer the other requests; promote one variant for everyone first"
         )

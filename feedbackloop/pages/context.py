@@ -200,7 +200,8 @@ def sidebar() -> None:
                 leave_demo()
         else:
             opened = store()
-            st.caption(f"Store: {opened.url if opened.is_shared else os.path.relpath(opened.path)}")
+            where = opened.url if opened.is_shared else os.path.relpath(opened.path)
+            st.caption(answer.escaped(f"Store: {where}"))
 
 
 def enter_demo() -> None:

@@ -129,7 +129,7 @@ def history(task: str, names: dict[str, str]) -> None:
     """Who answered when, and the way back."""
     past = context.read(policy.history, task)
     if not past:
-        st.caption("Nothing is released yet: the service answers with the task's baseline.")
+        st.caption("Nothing is released yet: the service answers no request that names this task.")
         return
     rows = [
         {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import streamlit as st
 
@@ -36,6 +38,21 @@ def in_force(task: str, candidate: str, baseline: str) -> Rule:
     return parsed(text) or asked
 
 
+def of_queue(scope: context.Scope, variants: Sequence[str]) -> dict[str, Any]:
+    """What a queue between these variants (ids) keeps of the rule in force, so that it does not go back to the usual one."""
+    if scope.baseline is None or len(variants) != 2 or variants[0] != scope.baseline.id:
+        return {}
+    return in_force(scope.task, variants[1], variants[0]).unusual
+
+
+def set_to(rule: Rule, task: str, candidate: str, baseline: str) -> None:
+    """Let this rule be in force from here on. The address holds it where it is not the one that people were asked under."""
+    asked = context.read(gate.asked_rule, task, candidate, baseline)
+    st.query_params.pop("goal", None)
+    address.keep(NAME, None if rule == asked else written(rule))
+    st.session_state[_READ] = (task, st.query_params.get(NAME))
+
+
 def choose(task: str, candidate: str, baseline: str) -> Rule:
     """Draw the rule in force, folded but for its goal, and let what is changed in it be in force from here on."""
     before = in_force(task, candidate, baseline)
@@ -57,10 +74,7 @@ def choose(task: str, candidate: str, baseline: str) -> Rule:
         for said in _besides(rule):
             st.caption(answer.escaped(said))
     if rule != before:
-        asked = context.read(gate.asked_rule, task, candidate, baseline)
-        st.query_params.pop("goal", None)
-        address.keep(NAME, None if rule == asked else written(rule))
-        st.session_state[_READ] = (task, st.query_params.get(NAME))
+        set_to(rule, task, candidate, baseline)
     st.session_state[_DRAWN] = written(rule)
     return rule
 

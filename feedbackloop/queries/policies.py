@@ -95,11 +95,16 @@ def share(policy: Policy | None, variant: str) -> float:
     return min(shares.get(variant, 0.0) for shares in policy.weights.values()) if policy and policy.weights else 0.0
 
 
+def replaced(store: Store, task: str, decision_id: str | None) -> str | None:
+    """The variant (id) that a first release takes the place of: the baseline of its decision, else the task's."""
+    rests_on = decision(store, decision_id) if decision_id else None
+    baseline = records.baseline(store, task)
+    return rests_on.baseline if rests_on else baseline.id if baseline else None
+
+
 def _origin(store: Store, first: Policy) -> tuple[Policy, ...]:
-    """The baseline of the first release's decision, else the task's, for everyone; nothing where neither is known."""
-    rests_on = decision(store, first.decision_id) if first.decision_id else None
-    baseline = records.baseline(store, first.task)
-    chosen = rests_on.baseline if rests_on else baseline.id if baseline else None
+    """What the first release took the place of, for everyone; nothing where that is not known."""
+    chosen = replaced(store, first.task, first.decision_id)
     if chosen is None:
         return ()
     origin = Policy(task=first.task, weights={EVERYONE: {chosen: 1.0}}, fallback=first.fallback)

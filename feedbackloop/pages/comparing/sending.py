@@ -9,7 +9,7 @@ import streamlit as st
 from feedbackloop import comparisons
 from feedbackloop.errors import FeedbackLoopError
 from feedbackloop.models import Queue
-from feedbackloop.pages import answer, context
+from feedbackloop.pages import answer, context, ruling
 from feedbackloop.pages.comparing.columns import Compared
 from feedbackloop.wording import count
 
@@ -35,11 +35,11 @@ def offer(
         help=why,
         key="send",
     ):
-        _ask(scope.task, compared, tuple(case_ids), every=every)
+        _ask(scope, compared, tuple(case_ids), every=every)
 
 
 @st.dialog("Send to a queue", icon=":material/how_to_vote:", on_dismiss=lambda: st.session_state.pop(_SENT, None))
-def _ask(task: str, compared: Compared, case_ids: tuple[str, ...], *, every: bool) -> None:
+def _ask(scope: context.Scope, compared: Compared, case_ids: tuple[str, ...], *, every: bool) -> None:
     sent: Queue | None = st.session_state.get(_SENT)
     if sent is not None:
         st.success(f"The queue is open: {count(len(case_ids), 'case')}, to be rated blind.")
@@ -55,19 +55,21 @@ def _ask(task: str, compared: Compared, case_ids: tuple[str, ...], *, every: boo
         type="primary",
         key="send-open",
         on_click=_send,
-        args=(task, compared, () if every else case_ids, overlap or 1),
+        args=(scope, compared, () if every else case_ids, overlap or 1),
     )
     if problem := st.session_state.pop("compare-send-error", None):
         st.error(answer.escaped(problem))
 
 
-def _send(task: str, compared: Compared, case_ids: tuple[str, ...], overlap: int) -> None:
+def _send(scope: context.Scope, compared: Compared, case_ids: tuple[str, ...], overlap: int) -> None:
     try:
+        variants = [column.variant_id for column in compared.columns]
         st.session_state[_SENT] = comparisons.open_queue(
             context.store(),
-            task,
-            [column.variant_id for column in compared.columns],
-            purpose="decision" if len(compared.columns) == 2 else "leaderboard",
+            scope.task,
+            variants,
+            purpose="decision" if len(variants) == 2 else "leaderboard",
+            rule=ruling.of_queue(scope, variants),
             cases=case_ids,
             runs=sorted({column.run_id for column in compared.columns}),
             overlap=overlap,

@@ -12,7 +12,7 @@ from feedbackloop import comparisons, queries
 from feedbackloop.comparisons import Outlook, QueueStatus
 from feedbackloop.findings.wording import duration, listed
 from feedbackloop.models import Queue, Variant
-from feedbackloop.pages import address, answer, context
+from feedbackloop.pages import address, answer, context, ruling
 from feedbackloop.pages.context import Scope
 from feedbackloop.wording import count
 
@@ -170,6 +170,7 @@ def _begin(
             scope.task,
             list(variants),
             purpose=purpose,
+            rule=ruling.of_queue(scope, variants) if purpose == "decision" else None,
             overlap=int(overlap),
             criteria=criteria,
             limit=None if size == outlook.size else size,
@@ -195,7 +196,7 @@ def _criteria(scope: Scope) -> list[str]:
     known = list(task.criteria) if task else []
     if not known:
         return []
-    if st.checkbox(f"Rate from 1 to 5: {', '.join(known)}", value=True, key="rating-criteria"):
+    if st.checkbox(answer.escaped(f"Rate from 1 to 5: {', '.join(known)}"), value=True, key="rating-criteria"):
         return known
     return []
 

@@ -14,7 +14,8 @@ from feedbackloop.comparisons import Difference, Revealed, Said, SessionSummary,
 from feedbackloop.findings.wording import duration, number, rate, short
 from feedbackloop.improve import receipt
 from feedbackloop.improve.countdown import Countdown
-from feedbackloop.pages import answer, context, seen, within
+from feedbackloop.improve.rules import rule_of
+from feedbackloop.pages import answer, context, ruling, seen, within
 from feedbackloop.pages.rating import bar, choosing
 from feedbackloop.stats.interval import Interval
 from feedbackloop.store import Store
@@ -48,7 +49,7 @@ def draw(sitting: Sitting, left: Countdown | None) -> None:
         st.subheader("The votes suffice: no more are needed.", anchor=False)
     _words(sitting, summary)
     if sitting.problem:
-        st.error(sitting.problem, icon=":material/error:")
+        st.error(answer.escaped(sitting.problem), icon=":material/error:")
     _next_step(sitting, left, told=told)
     if not told and (sitting.item is None or settled):
         st.caption("The result names the answers: from then on your votes in this queue are not blind.")
@@ -175,6 +176,7 @@ def _decide(left: Countdown, rater: str, *, done: bool) -> None:
         if st.button("Decide", key="rating-decide", type="primary", icon=":material/gavel:"):
             labels = context.labelled(context.read(queries.task_variants, queue.task))
             pair = {"baseline": labels[decision.baseline], "candidate": labels[decision.candidate]}
+            ruling.set_to(rule_of(decision), queue.task, decision.candidate, decision.baseline)
             context.go("decide", task=queue.task, **pair)
     elif done and context.read(comparisons.outlook, queue.task, tuple(queue.variants), rater=rater).size:
         words = f"Rate {left.more:,} more"

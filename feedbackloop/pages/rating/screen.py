@@ -53,7 +53,7 @@ def judge(sitting: Sitting, left: Countdown | None, names: dict[str, str]) -> No
             # The next pair is on its way to the screen already.
             left.look(after_s=LOOK_AGAIN_S)
     except FeedbackLoopError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(answer.escaped(str(error)), icon=":material/error:")
 
 
 def _draw(sitting: Sitting, left: Countdown | None, names: dict[str, str]) -> None:
@@ -62,7 +62,7 @@ def _draw(sitting: Sitting, left: Countdown | None, names: dict[str, str]) -> No
     with st.container(key="rating-screen", gap="xsmall"):
         _top(sitting, left)
         if sitting.problem:
-            st.error(sitting.problem, icon=":material/error:")
+            st.error(answer.escaped(sitting.problem), icon=":material/error:")
         markdown = bool(st.session_state.get(_MARKDOWN, False))
         if item is not None and not sitting.queue.blind:
             seen.note(sitting.store, sitting.rater, [(item.case.id, item.slot.responses)], "rate")
