@@ -16,6 +16,7 @@ from test_rate_page import press, rate, words
 from feedbackloop import comparisons
 from feedbackloop.comparisons import items
 from feedbackloop.comparisons.deck import Deck
+from feedbackloop.identity import utcnow
 from feedbackloop.improve import countdown as counting
 from feedbackloop.improve.countdown import Countdown, countdown
 from feedbackloop.improve.gate import assess
@@ -311,3 +312,13 @@ def test_decide_opens_the_queue_under_its_rule(store, queue) -> None:
     (opened_under,) = (one.queue for one in comparisons.queues(store, TASK) if one.queue.id != queue.id)
     assert opened_under.rule == {"goal": "no_worse"}
     assert in_url(opened, "queue") == opened_under.id
+
+
+def test_the_rule_of_a_queue_goes_along_to_the_decision_and_into_the_next_queue(store, queue) -> None:
+    at_once(store, queue, DECIDING)
+    store.append([queue.model_copy(update={"id": "newer", "rule": {"strict": True}, "created_at": utcnow()})])
+    begun = press(rate(rater="Anna"), "rating-start")
+    assert comparisons.queue(store, in_url(begun, "queue")).rule == {"strict": True}
+    opened = press(press(rate(queue=queue.id, rater="Anna"), "rating-result"), "rating-decide")
+    assert (opened.title[0].value, in_url(opened, "rule")) == ("Decide", "usual")
+    assert not opened.toggle(key="rule-strict").value

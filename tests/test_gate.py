@@ -14,7 +14,7 @@ from feedbackloop.identity import utcnow
 from feedbackloop.improve.evidence import running_interval
 from feedbackloop.improve.gate import assess, decide
 from feedbackloop.improve.receipt import evidence
-from feedbackloop.improve.rules import Rule, line
+from feedbackloop.improve.rules import Rule, line, parsed, written
 from feedbackloop.models import AIRequest, AIResponse, Case, Comparison, Decision, ProcessingStatus, Queue, Run, Variant
 from feedbackloop.stats.planning import sequence_needed
 from feedbackloop.stats.significance import mean_interval
@@ -341,3 +341,34 @@ def test_a_rule_that_can_mean_nothing_is_refused(fields, sentence) -> None:
     with pytest.raises(SettingsError) as refused:
         Rule(**fields)
     assert str(refused.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule(),
+        Rule(goal="no_worse", margin=0.123456, max_p95_increase=0.5, max_failure_increase=None, strict=True),
+        Rule(rater_kind="judge", metric="a, b: c", scope="raters like these", planned=60, min_saving=0.1),
+    ],
+)
+def test_a_rule_goes_into_an_address_and_comes_out_the_same(rule) -> None:
+    assert parsed(written(rule)) == rule
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x",
+        "goal:best",
+        "margin:nan",
+        "margin:-1",
+        "alpha:0",
+        "planned:0",
+        "strict:perhaps",
+        "margin:None",
+        "margin",
+    ],
+)
+def test_an_address_that_somebody_changed_is_no_rule(text) -> None:
+    assert parsed(text) is None
