@@ -151,7 +151,7 @@ def kill_again_and_again(url: str, folder: Path, place: str, *, rows: int, kills
         sent, kept = asked(url), len(completed(store)) if store.exists() else 0
         # Enough is left for the kills to come, also where a busy machine lets this one come late.
         last = 2 * rows - kept - (kills - number) * 2 * AT_RISK
-        at = sent + chance.randint(1, max(1, 2 * last // (kills - number)))
+        at = sent + chance.randint(1, max(1, min(last, 2 * last // (kills - number))))
         code = [CHILD, url, str(folder), place] if number == 0 else [GOING_ON, url, place]
         kill(url, at, *code)
         answers = completed(store)
